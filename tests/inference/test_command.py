@@ -1,0 +1,104 @@
+"""The verb predict: where masks go, and what happens to bad files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+from PIL import Image
+
+from unetseg.errors import DataError
+from unetseg.inference.command import main, plan_outputs
+from unetseg.task import SegmentationTask
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """An untrained network's checkpoint: prediction asks for no more than the file."""
+    pl.seed_everything(0)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(SegmentationTask(["background", "road"], encoder_depth=3))
+    trainer.save_checkpoint(tmp_path / "best.ckpt", weights_only=True)
+    return tmp_path / "best.ckpt"
+
+
+def write_image(path: Path, height: int = 21, width: int = 34, **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def test_files_and_folders_keep_their_names(tmp_path: Path, checkpoint: Path) -> None:
+    photos = tmp_path / "photos"
+    write_image(tmp_path / "photo.jpg", 35, 35)
+    write_image(photos / "a.png", 33, 47)
+    write_image(photos / "deep" / "er" / "b.JPG", 5, 61)
+    write_image(photos / ".hidden" / "c.png")
+    (photos / "notes.txt").write_text("no image")
+    output = tmp_path / "masks"
+    assert main([str(tmp_path / "photo.jpg"), str(photos), f"--ckpt_path={checkpoint}", f"--output={output}"]) == 0
+    written = sorted(str(path.relative_to(output)) for path in output.rglob("*.*"))
+    assert written == ["_legend.json", "_legend.png", "a.png", "deep/er/b.png", "photo.png"]
+    for name, size in (("photo", (35, 35)), ("a", (47, 33)), ("deep/er/b", (61, 5))):
+        with Image.open(output / f"{name}.png") as mask:
+            assert (mask.mode, mask.size) == ("P", size)
+
+
+def test_orientation_is_that_which_a_person_sees(tmp_path: Path, checkpoint: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    write_image(tmp_path / "in" / "turned.jpg", 20, 34, exif=exif)
+    main([str(tmp_path / "in"), f"--ckpt_path={checkpoint}", f"--output={tmp_path / 'out'}", "--save_overlay"])
+    for name in ("turned.png", "turned.overlay.jpg"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert picture.size == (20, 34)
+
+
+def test_bad_files_are_reported_and_the_others_written(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    write_image(photos / "good.png")
+    write_image(photos / "zood.png")
+    (photos / "empty.jpg").touch()
+    (photos / "text.png").write_text("not an image")
+    cut = write_image(photos / "cut.png", 90, 90)
+    cut.write_bytes(cut.read_bytes()[:2000])
+    assert main([str(photos), f"--ckpt_path={checkpoint}", f"--output={tmp_path / 'out'}"]) == 1
+    captured = capsys.readouterr()
+    assert "2 of 5 masks written" in captured.out
+    assert "error: 3 of 5 images gave no mask:" in captured.err
+    assert all(name in captured.err for name in ("empty.jpg", "text.png", "cut.png"))
+    assert "Traceback" not in captured.err
+    assert {path.name for path in (tmp_path / "out").glob("*ood.png")} == {"good.png", "zood.png"}
+
+
+def test_names_that_would_collide_keep_their_suffix(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "b.png"):
+        write_image(tmp_path / "in" / name)
+    names = {source.name: target.name for source, target in plan_outputs([tmp_path / "in"], tmp_path / "out").items()}
+    assert names == {"a.jpg": "a.jpg.png", "a.png": "a.png.png", "b.png": "b.png"}
+
+
+def test_masks_of_an_earlier_run_are_no_input(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.jpg")
+    write_image(tmp_path / "in" / "masks" / "a.png")
+    assert len(plan_outputs([tmp_path / "in"], tmp_path / "in" / "masks")) == 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["nowhere"], "there is no file or folder .*nowhere"),
+        (["empty"], r"no images in .*empty; image files end in .*\.png"),
+        (["one", "two"], "would write the same mask; predict them into separate folders"),
+        (["out"], r"the mask .*a.png would overwrite an image; give another --output"),
+    ],
+)
+def test_mistakes_are_explained_before_anything_is_written(tmp_path: Path, inputs: list[str], message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in ("one", "two", "out"):
+        write_image(tmp_path / folder / "a.png")
+    with pytest.raises(DataError, match=message):
+        plan_outputs([tmp_path / name for name in inputs], tmp_path / "out")

@@ -1,0 +1,42 @@
+"""The predictor gives what the model gives."""
+
+import numpy as np
+import pytest
+import torch
+
+from unetseg import Predictor, UNet
+from unetseg.errors import ImageError
+
+
+@pytest.fixture
+def model() -> UNet:
+    torch.manual_seed(0)
+    return UNet("resnet18", classes=3, encoder_depth=3)
+
+
+@pytest.mark.parametrize("size", [(33, 47), (64, 35), (1, 7)])
+def test_equals_the_model_on_the_same_pixels(model: UNet, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    predictor = Predictor(model, ["a", "b", "c"], device="cpu")
+    class_map = predictor(image)
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        logits = model.eval()(batch)
+    assert class_map.dtype == np.uint8
+    assert torch.equal(predictor.logits(image), logits[0])
+    np.testing.assert_array_equal(class_map, logits[0].argmax(0).numpy())
+
+
+def test_takes_views_and_leaves_the_image_alone(model: UNet) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    before = image.copy()
+    predictor = Predictor(model, ["a", "b", "c"], device="cpu")
+    flipped = predictor(image[:, ::-1])
+    np.testing.assert_array_equal(flipped, predictor(image[:, ::-1].copy()))
+    np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3))])
+def test_other_arrays_are_refused(model: UNet, image: np.ndarray) -> None:
+    with pytest.raises(ImageError, match=r"an \(H, W, 3\) uint8 RGB array .*; got shape \(9, 9"):
+        Predictor(model, ["a", "b", "c"], device="cpu")(image)

@@ -1,0 +1,91 @@
+"""Checkpoints: plain containers, whichever way they were made, and clear errors."""
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from unetseg.checkpoint import read_checkpoint
+from unetseg.config import UpsampleOptions
+from unetseg.errors import CheckpointError
+from unetseg.task import SegmentationTask
+
+
+def save(task: SegmentationTask, path: Path) -> Path:
+    """A checkpoint made from Python, without the command line."""
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, barebones=False
+    )
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(path, weights_only=True)
+    return path
+
+
+@pytest.fixture
+def task() -> SegmentationTask:
+    torch.manual_seed(0)
+    return SegmentationTask(
+        ["background", "road"],
+        encoder="resnet18",
+        encoder_depth=3,
+        decoder_channels=[16, 8, 8],
+        upsample=UpsampleOptions(kernel_size=[4, (4, 3), 2]),
+    )
+
+
+def test_is_read_safely_and_rebuilt(task: SegmentationTask, tmp_path: Path) -> None:
+    path = save(task, tmp_path / "python.ckpt")
+    content = torch.load(path, weights_only=True)
+    assert content["hyper_parameters"]["upsample"]["kernel_size"] == [4, [4, 3], 2]
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.classes == ["background", "road"]
+    image = torch.rand(1, 3, 33, 47)
+    assert torch.equal(checkpoint.build_model()(image), task.eval()(image))
+    again = SegmentationTask.load_from_checkpoint(path, map_location="cpu")
+    assert torch.equal(again.eval()(image), task(image))
+
+
+def test_loading_never_looks_for_pretrained_weights(task: SegmentationTask, tmp_path: Path) -> None:
+    weights = tmp_path / "encoder.pth"
+    torch.save(task.model.encoder.state_dict(), weights)
+    trained = SegmentationTask(["background", "road"], encoder_depth=3, encoder_weights=str(weights))
+    path = save(trained, tmp_path / "python.ckpt")
+    weights.unlink()
+    read_checkpoint(path).build_model()
+    SegmentationTask.load_from_checkpoint(path, map_location="cpu")
+
+
+def test_a_compiled_models_keys_are_understood(task: SegmentationTask, tmp_path: Path) -> None:
+    path = save(task, tmp_path / "python.ckpt")
+    content = torch.load(path, weights_only=True)
+    content["state_dict"] = {k.replace("model.", "model._orig_mod.", 1): v for k, v in content["state_dict"].items()}
+    torch.save(content, path)
+    read_checkpoint(path).build_model()
+
+
+def test_what_is_no_checkpoint_is_explained(task: SegmentationTask, tmp_path: Path) -> None:
+    path = tmp_path / "some.ckpt"
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint file .*some.ckpt"):
+        read_checkpoint(path)
+    for content in (b"", b"not a checkpoint at all"):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"some.ckpt is not a checkpoint, or is damaged"):
+            read_checkpoint(path)
+    save(task, path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="or is damaged"):
+        read_checkpoint(path)
+    for foreign in ([1, 2], {"state_dict": {}}, {"hyper_parameters": {"classes": ["a"]}}):
+        torch.save(foreign, path)
+        with pytest.raises(CheckpointError, match="is not a checkpoint of unetseg"):
+            read_checkpoint(path)
+
+
+def test_weights_of_another_network_are_explained(task: SegmentationTask, tmp_path: Path) -> None:
+    path = save(task, tmp_path / "some.ckpt")
+    content = torch.load(path, weights_only=True)
+    content["hyper_parameters"]["decoder_channels"] = [8, 8, 8]
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match="weights don't fit the network"):
+        read_checkpoint(path).build_model()

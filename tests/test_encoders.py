@@ -1,0 +1,126 @@
+"""Encoders: what the probe finds, names, and local weights."""
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+from torch import nn
+
+from unetseg.encoders import build_encoder, encoder_geometry, load_encoder_weights, normalization
+from unetseg.errors import EncoderError
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "rounding", "min_size"),
+    [
+        ("resnet18", (0, 64, 64, 128, 256, 512), ("up",) * 5, 1),
+        ("vgg11_bn", (64, 128, 256, 512, 512, 512), ("down",) * 5, 32),
+        ("densenet121", (0, 64, 256, 512, 1024, 1024), ("down", "down", "down", "up", "up"), 29),
+        ("mit_b0", (0, 0, 32, 64, 160, 256), ("up",) * 5, 29),
+        # over its stem of stride 4 it rounds down; the two halves of that have no rounding of their own
+        ("tu-convnext_atto", (0, 0, 40, 80, 160, 320), ("down", "down", "down", "any", "any"), 32),
+    ],
+)
+def test_probe(name: str, channels: tuple[int, ...], rounding: tuple[str, ...], min_size: int) -> None:
+    geometry = encoder_geometry(build_encoder(name), name)
+    assert geometry.channels == channels
+    assert geometry.rounding == rounding
+    assert geometry.strides == (1, 2, 4, 8, 16, 32)
+    assert geometry.min_size == min_size
+
+
+def test_probe_of_a_shallower_encoder() -> None:
+    geometry = encoder_geometry(build_encoder("resnet18", depth=3), "resnet18", depth=3)
+    assert geometry.strides == (1, 2, 4, 8)
+
+
+def test_the_probe_leaves_the_encoder_alone() -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder("resnet18")
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    encoder_geometry(encoder, "resnet18", depth=5, in_channels=3)
+    assert encoder.training
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("resnet43", "resnet34"), ("tu-convnext_tinny", "tu-convnext_tiny")])
+def test_an_unknown_encoder_brings_the_nearest(typed: str, meant: str) -> None:
+    with pytest.raises(EncoderError, match=f"encoder '{typed}' doesn't exist. Did you mean .*{meant}"):
+        build_encoder(typed)
+
+
+def test_a_name_like_no_other_brings_examples() -> None:
+    with pytest.raises(EncoderError, match=r"doesn't exist. For example: resnet34"):
+        build_encoder("%%%")
+
+
+def test_an_encoder_that_gives_no_maps_is_explained() -> None:
+    with pytest.raises(EncoderError, match="can't be built with depth 9"):
+        build_encoder("resnet18", depth=9)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda state: state, lambda state: {"state_dict": {f"encoder.{k}": v for k, v in state.items()}}]
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_from_a_local_file(tmp_path: Path, wrap: object, suffix: str) -> None:
+    torch.manual_seed(1)
+    source = build_encoder("resnet18", depth=3)
+    path = tmp_path / f"weights{suffix}"
+    state = source.state_dict() | {"fc.weight": torch.zeros(3)}  # a classifier that isn't wanted
+    if suffix == ".pth":
+        torch.save(wrap(state), path)
+    else:
+        safetensors.torch.save_file(state, path)
+    torch.manual_seed(2)
+    loaded = build_encoder("resnet18", depth=3, weights=str(path))
+    x = torch.randn(1, 3, 33, 35)
+    for a, b in zip(source.eval()(x), loaded.eval()(x), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_timms_own_files_fit_timms_encoders(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    whole = timm.create_model("convnext_atto", pretrained=False)
+    torch.save(whole.state_dict(), tmp_path / "timm.pth")
+    encoder = build_encoder("tu-convnext_atto", weights=str(tmp_path / "timm.pth"))
+    x = torch.randn(1, 3, 64, 64)
+    expected = whole.eval().stages(whole.stem(x))
+    torch.testing.assert_close(encoder.eval()(x)[-1], expected)
+
+
+def test_wrong_weights_are_explained(tmp_path: Path) -> None:
+    encoder = build_encoder("resnet18", depth=3)
+    with pytest.raises(EncoderError, match=r"there is no file nowhere.pth"):
+        load_encoder_weights(encoder, "resnet18", "nowhere.pth")
+    other = tmp_path / "other.pth"
+    torch.save(build_encoder("mobilenet_v2").state_dict(), other)
+    with pytest.raises(EncoderError, match=r"doesn't fit encoder 'resnet18'.*another encoder's file"):
+        load_encoder_weights(encoder, "resnet18", str(other))
+    torch.save({"epoch": 3}, other)
+    with pytest.raises(EncoderError, match="holds no state dict"):
+        load_encoder_weights(encoder, "resnet18", str(other))
+    other.write_bytes(b"no weights at all")
+    with pytest.raises(EncoderError, match="can't be read as weights"):
+        load_encoder_weights(encoder, "resnet18", str(other))
+    with pytest.raises(EncoderError, match="encoder_weights 'imagenett' don't exist for 'resnet18'"):
+        load_encoder_weights(encoder, "resnet18", "imagenett")
+
+
+def test_a_failed_download_names_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> nn.Module:
+        raise OSError("Name or service not known")
+
+    encoder = build_encoder("resnet18", depth=3)
+    monkeypatch.setattr("segmentation_models_pytorch.encoders.get_encoder", offline)
+    with pytest.raises(EncoderError, match=r"could not be downloaded: Name or service.*path of a local file"):
+        load_encoder_weights(encoder, "resnet18", "imagenet")
+
+
+def test_normalization_is_that_of_the_published_weights() -> None:
+    assert normalization("mobilenet_v2")[0] == (0.485, 0.456, 0.406)
+    assert normalization("xception") == ((0.5,) * 3, (0.5,) * 3)
+    assert normalization("tu-tf_efficientnet_lite0") == ((0.5,) * 3, (0.5,) * 3)
+    assert normalization("efficientnet-b0", "advprop")[1] == (0.5,) * 3

@@ -1,0 +1,42 @@
+"""IoU, against a confusion matrix counted by hand."""
+
+import torch
+
+from unetseg.metrics import iou_table, mean_iou, per_class_iou
+
+
+def test_is_that_of_all_pixels_together() -> None:
+    metric = per_class_iou(3)
+    metric.update(torch.tensor([[[0, 0, 1, 1]]]), torch.tensor([[[0, 1, 1, 255]]]))
+    metric.update(torch.tensor([[[1, 1]]]), torch.tensor([[[1, 1]]]))
+    iou = metric.compute()
+    # class 0: 1 of 2 pixels; class 1: 3 of 4, the ignored one not among them; class 2 nowhere
+    torch.testing.assert_close(iou, torch.tensor([1 / 2, 3 / 4, torch.nan]), equal_nan=True)
+    torch.testing.assert_close(mean_iou(iou), torch.tensor(5 / 8))
+
+
+def test_a_class_that_is_only_predicted_counts_as_zero() -> None:
+    metric = per_class_iou(3)
+    metric.update(torch.tensor([[0, 2]]), torch.tensor([[0, 0]]))
+    torch.testing.assert_close(metric.compute(), torch.tensor([0.5, torch.nan, 0.0]), equal_nan=True)
+
+
+def test_does_not_depend_on_batches() -> None:
+    torch.manual_seed(0)
+    predicted, target = torch.randint(0, 4, (6, 9, 11)), torch.randint(0, 4, (6, 9, 11))
+    target[:, :2] = 255
+    whole, parts = per_class_iou(4), per_class_iou(4)
+    whole.update(predicted, target)
+    for i in (4, 1, 3, 0, 5, 2):
+        parts.update(predicted[i : i + 1], target[i : i + 1])
+    assert torch.equal(whole.compute(), parts.compute())
+
+
+def test_the_table_shows_absent_classes_as_a_dash() -> None:
+    table = iou_table(["sky", "a rather long name"], {"test_iou": 0.25, "test_iou_sky": 0.25}, "test")
+    assert table.splitlines() == [
+        "class               test_iou",
+        "sky                   0.2500",
+        "a rather long name         —",
+        "mean                  0.2500",
+    ]

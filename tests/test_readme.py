@@ -1,0 +1,65 @@
+"""What the README shows is true: its code runs, and so do its commands, on a small job."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unetseg.__main__ import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+# what makes a job small; the encoder's weights can't be had offline
+SMALL = (
+    "--data.crop_size 32 --data.batch_size 2 --data.num_workers 0 --trainer.max_epochs 1 --model.encoder_weights null"
+)
+
+
+@pytest.fixture
+def folder(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which a reader of the README types: data of their own, and photos."""
+    shutil.copytree(squares, tmp_path / "my_data")
+    shutil.copytree(squares, tmp_path / "camvid")
+    shutil.copytree(Path(__file__).parents[1] / "configs", tmp_path / "configs")
+    (tmp_path / "photos").mkdir()
+    for path in ("photo.jpg", "photos/a.jpg"):
+        Image.fromarray(np.zeros((35, 49, 3), dtype=np.uint8)).save(tmp_path / path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_commands_run_one_after_the_other(folder: Path) -> None:
+    assert len(COMMANDS) == 5
+    for command in COMMANDS:
+        words = shlex.split(command)
+        assert words[:3] == ["python", "-m", "unetseg"]
+        resumed = "last.ckpt" in command
+        small = shlex.split(SMALL) if words[3] == "fit" and not resumed else []
+        assert main([*words[3:], *small, *(["--trainer.max_epochs", "2"] if resumed else [])]) == 0, command
+    assert {path.name for path in (folder / "masks").iterdir()} >= {"photo.png", "a.png", "a.overlay.jpg"}
+
+
+def test_the_code_runs(folder: Path) -> None:
+    options = "--data.synthetic_length 4 --model.encoder_depth 3 --data.batch_size 2 --data.num_workers 0"
+    assert main(["fit", *shlex.split(options), "--trainer.max_epochs", "1"]) == 0
+    assert len(CODE) == 2
+    names: dict[str, object] = {}
+    for block in CODE:
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["class_map"].shape == (480, 641)
+
+
+def test_every_file_it_names_is_there() -> None:
+    root = Path(__file__).parents[1]
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (root / link).is_file(), link
+
+
+def test_it_never_installs_the_other_project() -> None:
+    assert not re.search(r"pip install\s+['\"]?unetseg", README)

@@ -1,0 +1,97 @@
+"""Reading what a training run saved: the network, its classes and its data settings."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unetseg.errors import CheckpointError
+from unetseg.model import UNet
+
+__all__ = ["Checkpoint", "read_checkpoint"]
+
+_NETWORK_OPTIONS = ("encoder", "encoder_depth", "decoder_channels", "upsample")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's content, all of it plain containers and tensors.
+
+    Attributes:
+        path: Where it was read from.
+        hyper_parameters: Arguments of the ``SegmentationTask``.
+        data_settings: Arguments of the ``SegmentationDataModule``; empty if it was trained with another one.
+        weights: State dict of the task.
+    """
+
+    path: Path
+    hyper_parameters: dict[str, Any]
+    data_settings: dict[str, Any]
+    weights: dict[str, Tensor]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of their mask values."""
+        return list(self.hyper_parameters["classes"])
+
+    def build_model(self) -> UNet:
+        """The network with its weights, in eval mode, on the CPU; nothing is downloaded.
+
+        Raises:
+            CheckpointError: If the weights don't fit the network that the checkpoint describes.
+        """
+        options = {name: self.hyper_parameters[name] for name in _NETWORK_OPTIONS}
+        model = UNet(classes=len(self.classes), **options)
+        # a compiled model's keys carry torch.compile's prefix
+        keys = {key: key.replace("_orig_mod.", "") for key in self.weights}
+        weights = {
+            keys[key].removeprefix("model."): value
+            for key, value in self.weights.items()
+            if keys[key].startswith("model.")
+        }
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{self.path}: the weights don't fit the network that the checkpoint describes. Was it made by "
+                f"another version of unetseg? ({str(error).splitlines()[-1].strip()})"
+            ) from error
+        return model.eval()
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint that ``fit`` or a Lightning trainer saved of a ``SegmentationTask``.
+
+    Args:
+        path: The file, such as ``runs/version_0/best.ckpt``.
+
+    Raises:
+        CheckpointError: If there is no such file, or it isn't such a checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(
+            f"there is no checkpoint file {path}. `python -m unetseg fit` writes them to runs/version_N/best.ckpt."
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a class of its own for each way in which a file can be broken
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{path} is not a checkpoint, or is damaged: {reason[:120]} Give the best.ckpt or last.ckpt of a run."
+        ) from error
+    wanted = {"classes", *_NETWORK_OPTIONS}
+    hyper_parameters = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+    if not wanted <= set(hyper_parameters) or "state_dict" not in content:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of unetseg: it lacks the network's description. Give the best.ckpt or "
+            f"last.ckpt of a run."
+        )
+    return Checkpoint(
+        path,
+        dict(hyper_parameters),
+        dict(content.get("datamodule_hyper_parameters", {})),
+        content["state_dict"],
+    )

@@ -1,0 +1,147 @@
+"""Augmentation of training pairs, and the one importer of albumentations."""
+
+import math
+import os
+import random
+import warnings
+from collections.abc import Sequence
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or importing it asks the network for a newer version
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from lightning_fabric.utilities.seed import pl_worker_init_function
+from numpy.typing import NDArray
+
+from unetseg.errors import DataError
+
+__all__ = ["TrainingTransform", "initialise_worker"]
+
+
+class TrainingTransform:
+    """Random scale, crop, flips and colours for an image and its mask.
+
+    Each call draws a new seed from torch's global generator, for albumentations' own generators would be
+    the same in all workers and, where workers are started anew, in all epochs. Torch's differ in both, and
+    ``torch.manual_seed`` repeats them.
+
+    Masks are only ever sampled, never blended; pixels that padding adds to them are ``ignore_index``.
+
+    Args:
+        crop_size: side of the square crop in pixels; smaller pairs are padded to it.
+        ignore_index: value of padding in the mask, 0 to 255; in the image it is 0, black.
+        scale_range: smallest and largest factor on the size before the crop.
+        horizontal_flip: mirror left and right half of the time.
+        vertical_flip: mirror top and bottom half of the time.
+        color_jitter: strength in [0, 1]: brightness, contrast and saturation are multiplied by factors in
+            1 ± this, and the hue turns by at most a sixth of this part of the colour circle.
+        rank: number of the process in distributed training; ranks share torch's seed, but not the draws.
+
+    Raises:
+        DataError: if a number is out of its range.
+
+    Example:
+        >>> transform = TrainingTransform(crop_size=32, ignore_index=255)
+        >>> image, mask = transform(np.zeros((37, 11, 3), np.uint8), np.zeros((37, 11), np.uint8))
+        >>> image.shape, np.unique(mask).tolist()
+        ((32, 32, 3), [0, 255])
+    """
+
+    def __init__(
+        self,
+        *,
+        crop_size: int,
+        ignore_index: int,
+        scale_range: Sequence[float] = (0.6, 1.6),
+        horizontal_flip: bool = True,
+        vertical_flip: bool = False,
+        color_jitter: float = 0.3,
+        rank: int = 0,
+    ) -> None:
+        if crop_size < 1:
+            raise DataError(f"crop_size {crop_size}: must be at least 1")
+        if len(scale_range) != 2 or not 0 < scale_range[0] <= scale_range[1] < math.inf:
+            raise DataError(f"scale_range {list(scale_range)}: must be two numbers, 0 < smallest <= largest")
+        if not 0 <= color_jitter <= 1:
+            raise DataError(f"color_jitter {color_jitter}: must be in 0..1")
+        self.rank = rank
+        with warnings.catch_warnings():
+            # An argument that it doesn't know is only warned of: a renamed one would pad masks with class 0.
+            warnings.simplefilter("error", UserWarning)
+            steps = [
+                *_scale(scale_range, ignore_index),
+                _pad(crop_size, ignore_index),
+                A.RandomCrop(crop_size, crop_size),
+            ]
+            if horizontal_flip:
+                steps.append(A.HorizontalFlip(p=0.5))
+            if vertical_flip:
+                steps.append(A.VerticalFlip(p=0.5))
+            if color_jitter:  # last, on the crop alone
+                factor = (1 - color_jitter, 1 + color_jitter)
+                hue = (-color_jitter / 6, color_jitter / 6)
+                steps.append(A.ColorJitter(brightness=factor, contrast=factor, saturation=factor, hue=hue, p=1.0))
+            self._compose = A.Compose(steps)
+
+    def __call__(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Augment a pair.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            mask: (H, W) uint8.
+
+        Returns:
+            The image, (S, S, 3) uint8 RGB, and the mask, (S, S) uint8, where S is ``crop_size``.
+        """
+        self._reseed()
+        augmented = self._compose(image=image, mask=mask)
+        return augmented["image"], augmented["mask"]
+
+    def _reseed(self) -> None:
+        """Give all steps a generator seeded by torch's and by the rank."""
+        draw = int(torch.randint(2**63 - 1, ()))
+        generator = np.random.default_rng([draw, self.rank])
+        # Not `set_random_seed`: it seeds each step alike, and the two flips would always agree.
+        self._compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))
+
+
+def initialise_worker(worker_id: int, *, rank: int = 0) -> None:
+    """Prepare a worker process of a data loader: its generators, and no threads of OpenCV's own.
+
+    Args:
+        worker_id: number of the worker.
+        rank: number of the process in distributed training.
+    """
+    pl_worker_init_function(worker_id, rank)  # Lightning installs it only where there is no other
+    cv2.setNumThreads(0)  # workers already fill the cores, and OpenCV's threads may hang after a fork
+
+
+def _pad(side: int, ignore_index: int) -> A.PadIfNeeded:
+    """Pad both sides to at least ``side`` pixels, with the content at a random place."""
+    return A.PadIfNeeded(
+        min_height=side,
+        min_width=side,
+        position="random",
+        border_mode=cv2.BORDER_CONSTANT,
+        fill=0,
+        fill_mask=ignore_index,
+    )
+
+
+def _scale(scale_range: Sequence[float], ignore_index: int) -> list[A.DualTransform]:
+    """Scale by a random factor; pairs so small that a side would vanish are padded first."""
+    smallest, largest = scale_range
+    if smallest == largest == 1:
+        return []
+    scale = A.RandomScale(
+        scale_limit=(smallest - 1, largest - 1),
+        interpolation=cv2.INTER_LINEAR,
+        mask_interpolation=cv2.INTER_NEAREST_EXACT,  # plain nearest moves the mask by up to half a pixel
+        area_for_downscale="image",
+        p=1.0,
+    )
+    return [_pad(math.ceil(1 / smallest) + 1, ignore_index), scale]

@@ -1,0 +1,67 @@
+"""Intersection over union of a whole data set."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+from torchmetrics.classification import MulticlassJaccardIndex
+
+__all__ = ["iou_table", "mean_iou", "per_class_iou"]
+
+
+def per_class_iou(classes: int, ignore_index: int | None = 255) -> MulticlassJaccardIndex:
+    """A metric that sums one confusion matrix over all pixels of all images, and gives each class's IoU.
+
+    ``IoU_c = true positives / (true positives + false positives + false negatives)``, over the data set: not a
+    mean over images, so it doesn't depend on batches or on the order. A class that occurs neither in the masks
+    nor in the predictions is nan.
+
+    Args:
+        classes: Number of classes.
+        ignore_index: Mask value of the pixels that don't count.
+
+    Returns:
+        A ``torchmetrics.classification.MulticlassJaccardIndex`` whose ``compute`` gives a tensor (classes,).
+
+    Example:
+        >>> metric = per_class_iou(3)
+        >>> metric.update(torch.tensor([[0, 1, 1]]), torch.tensor([[0, 1, 255]]))
+        >>> metric.compute()
+        tensor([1., 1., nan])
+    """
+    return MulticlassJaccardIndex(
+        classes, average="none", ignore_index=ignore_index, validate_args=False, zero_division=math.nan
+    )
+
+
+def mean_iou(iou: Tensor) -> Tensor:
+    """Mean over the classes that occur: nan ones are left out.
+
+    Example:
+        >>> mean_iou(torch.tensor([0.5, 1.0, math.nan]))
+        tensor(0.7500)
+    """
+    return iou.nanmean()
+
+
+def iou_table(classes: Sequence[str], values: Mapping[str, float], prefix: str) -> str:
+    """A table a person can read, from logged metrics such as ``val_iou`` and ``val_iou_road``.
+
+    Args:
+        classes: Class names, in order.
+        values: Logged metrics; a class without one shows as a dash.
+        prefix: "val" or "test".
+
+    Example:
+        >>> print(iou_table(["sky", "road"], {"val_iou": 0.5, "val_iou_sky": 0.5}, "val"))
+        class          val_iou
+        sky             0.5000
+        road                 —
+        mean            0.5000
+    """
+    width = max(12, *(len(name) for name in classes))
+    rows = [(name, values.get(f"{prefix}_iou_{name}")) for name in classes]
+    rows.append(("mean", values.get(f"{prefix}_iou")))
+    lines = [f"{'class':<{width}} {prefix + '_iou':>9}"]
+    lines += [f"{name:<{width}} {'—' if value is None else f'{float(value):.4f}':>9}" for name, value in rows]
+    return "\n".join(lines)
