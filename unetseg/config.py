@@ -66,7 +66,9 @@ class UpsampleOptions:
 
 
 def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.item() if hasattr(value, "item") else value  # numpy's numbers become Python's
 
 
 def per_stage(name: str, value: T | Sequence[T], stages: int) -> list[T]:

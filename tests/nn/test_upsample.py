@@ -164,6 +164,8 @@ def test_mistakes_are_explained_when_it_is_built() -> None:
         AlignedConvTranspose2d(2, 3, 4, stride=2, padding="same")
     with pytest.raises(AlignmentError, match="rounding is 'ceil'; it can be 'up'"):
         AlignedConvTranspose2d(2, 3, 4, stride=2, rounding="ceil")
+    with pytest.raises(AlignmentError, match="groups is 2; it must divide both 2 input and 3 output channels"):
+        AlignedConvTranspose2d(2, 3, 4, stride=2, groups=2)
     with pytest.raises(AlignmentError, match="two names of one thing"):
         AlignedConvTranspose2d(2, 3, 4, stride=2)(torch.zeros(1, 2, 5, 5), size=(9, 9), output_size=(9, 9))
 

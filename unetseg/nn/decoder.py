@@ -88,7 +88,7 @@ class UNetDecoder(nn.Module):
         options = _stage_options(UpsampleOptions.of(upsample), ratios)
         roundings: list[Rounding] = per_stage("rounding", rounding, stages)
         inputs = [channels[-1], *decoder_channels]
-        self.blocks = nn.ModuleList(
+        blocks = [
             DecoderBlock(
                 inputs[i],
                 self.skip_channels[i],
@@ -98,9 +98,10 @@ class UNetDecoder(nn.Module):
                 label=f"decoder stage {i} (stride {self.strides[i]} to {self.strides[i + 1]})",
             )
             for i in range(stages)
-        )
-        _check_reach([block.upsample for block in self.blocks])
-        _warn_of_bias_only_pixels([block.upsample for block in self.blocks])
+        ]
+        self.blocks = nn.ModuleList(blocks)
+        _check_reach([block.upsample for block in blocks])
+        _warn_of_bias_only_pixels([block.upsample for block in blocks])
 
     def forward(self, features: Sequence[Tensor], size: Sequence[int] | None = None) -> Tensor:
         """Decode the feature maps.
@@ -182,8 +183,7 @@ def _stage_options(upsample: UpsampleOptions, ratios: Sequence[int]) -> list[dic
 def _check_reach(layers: Sequence[AlignedConvTranspose2d]) -> None:
     """Say at once what an odd image would say later: a padding given by hand may not reach every skip."""
     for layer in layers:
-        for axis, s in enumerate(layer.stride):
-            k, p, d = layer.kernel_size[axis], int(layer.padding[axis]), layer.dilation[axis]
+        for k, s, p, d in layer.axes:
             least, greatest = reachable_sizes(_PROBE, k, s, p, d)
             if missed := [size for size in skip_sizes(_PROBE, s, layer.rounding) if not least <= size <= greatest]:
                 raise AlignmentError(
@@ -197,12 +197,11 @@ def _warn_of_bias_only_pixels(layers: Sequence[AlignedConvTranspose2d]) -> None:
     """Name the stages whose kernel leaves pixels without any input, and settings that don't."""
     holes, rows, kernel = [], [], 1
     for stage, layer in enumerate(layers):
-        axes = list(zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True))
-        if any(leaves_holes(k, s, d) for k, s, _, d in axes):
+        if any(leaves_holes(k, s, d) for k, s, _, d in layer.axes):
             holes.append(stage)
-        elif any(_leaves_bias_only_rows(k, s, int(p), d, layer.rounding) for k, s, p, d in axes):
+        elif any(_leaves_bias_only_rows(k, s, p, d, layer.rounding) for k, s, p, d in layer.axes):
             rows.append(stage)
-            kernel = max(kernel, *(_filling_kernel(s, layer.rounding) for s in layer.stride))
+            kernel = max(kernel, *(_filling_kernel(s, layer.rounding) for _, s, _, _ in layer.axes))
     where = "in the last rows or columns at some sizes"
     for stages, place, fix in ((holes, "everywhere", "dilation 1"), (rows, where, f"kernel_size {kernel}")):
         if stages:

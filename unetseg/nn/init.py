@@ -5,16 +5,21 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["initialize_decoder", "initialize_head", "smooth_variance_preserving_", "variance_preserving_"]
+__all__ = ["initialize_decoder", "initialize_head", "variance_preserving_"]
 
 
 def variance_preserving_(layer: nn.ConvTranspose2d, gain: float = 1.0) -> Tensor:
-    """Fill a transposed convolution's weight so that its output has the input's root mean square.
+    """Fill a transposed convolution's weight: it keeps the signal's scale, and starts as an interpolation.
 
-    An output pixel gets ``in_channels / groups * k^2 / s^2`` products on average, which is the fan to divide
+    Scale: an output pixel gets ``in_channels / groups * k^2 / s^2`` products on average, which is the fan to divide
     by. PyTorch's default counts ``out_channels * k^2`` instead: right for the gradient of a convolution, but
     in a decoder it shrinks the signal at every stage to 0.4 to 0.65 of its scale, while the skips arrive
-    at full strength. The bias becomes 0.
+    at full strength.
+
+    Smoothness: independent weights would give each phase of the stride its own random mixture of the channels, and
+    turn a smooth map into noise of the stride's period, which the decoder first has to unlearn. So all taps
+    share one mixture, times the kernel of linear interpolation (nearest neighbour where the kernel is no larger
+    than the stride). Only the start is so: every tap is learned on its own. The bias becomes 0.
 
     Args:
         layer: Any ``nn.ConvTranspose2d``; changed in place.
@@ -26,36 +31,8 @@ def variance_preserving_(layer: nn.ConvTranspose2d, gain: float = 1.0) -> Tensor
     Source: the argument of He et al., arXiv:1502.01852, section 2.2, with the fan of a transposed convolution.
 
     Example:
-        >>> _ = torch.manual_seed(0)
-        >>> layer = nn.ConvTranspose2d(64, 32, kernel_size=4, stride=2, padding=1)
-        >>> _ = variance_preserving_(layer)
-        >>> round(layer(torch.randn(1, 64, 32, 32)).square().mean().sqrt().item(), 1)
-        1.0
-    """
-    with torch.no_grad():
-        if layer.bias is not None:
-            layer.bias.zero_()
-        return layer.weight.normal_(0.0, gain / math.sqrt(_fan(layer)))
-
-
-def smooth_variance_preserving_(layer: nn.ConvTranspose2d, gain: float = 1.0) -> Tensor:
-    """Like :func:`variance_preserving_`, but without noise between neighbours: it starts as an interpolation.
-
-    Independent weights give each phase of the stride its own random mixture of the channels, so an untrained
-    layer turns a smooth map into noise of the stride's period, which the decoder first has to unlearn. Here all taps
-    share one mixture, times the kernel of linear interpolation (nearest neighbour where the kernel is no larger
-    than the stride). Only the start is so: every tap is learned on its own.
-
-    Args:
-        layer: Any ``nn.ConvTranspose2d``; changed in place.
-        gain: Wanted ratio of the output's root mean square to that of an uncorrelated input.
-
-    Returns:
-        The weight, (C_in, C_out / groups, K_h, K_w).
-
-    Example:
         >>> layer = nn.ConvTranspose2d(8, 4, kernel_size=4, stride=2, padding=1)
-        >>> _ = smooth_variance_preserving_(layer)
+        >>> _ = variance_preserving_(layer)
         >>> constant = layer(torch.ones(1, 8, 5, 5))[..., 1:-1, 1:-1]
         >>> torch.allclose(constant, constant[..., :1, :1], atol=1e-5)
         True
@@ -99,12 +76,12 @@ def _linear_kernel(k: int, s: int, d: int) -> list[float]:
 def initialize_decoder(module: nn.Module) -> None:
     """Initialise every layer of a decoder, in place.
 
-    Transposed convolutions by :func:`smooth_variance_preserving_`, convolutions by Kaiming's rule, both for the ReLU
+    Transposed convolutions by :func:`variance_preserving_`, convolutions by Kaiming's rule, both for the ReLU
     that follows them (He et al., arXiv:1502.01852), norms as the identity.
     """
     for layer in module.modules():
         if isinstance(layer, nn.ConvTranspose2d):
-            smooth_variance_preserving_(layer, gain=nn.init.calculate_gain("relu"))
+            variance_preserving_(layer, gain=nn.init.calculate_gain("relu"))
         elif isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
             if layer.bias is not None:

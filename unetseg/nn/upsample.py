@@ -8,13 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unetseg.errors import AlignmentError
-from unetseg.geometry import (
-    Rounding,
-    conv_transpose_output_size,
-    plan_padding,
-    reachable_sizes,
-    signed_output_padding,
-)
+from unetseg.geometry import Rounding, plan_padding, signed_output_padding
 
 __all__ = ["AlignedConvTranspose2d"]
 
@@ -96,6 +90,11 @@ class AlignedConvTranspose2d(nn.ConvTranspose2d):
         for name, value in (("padding", padding), ("output_padding", output_padding)):
             if isinstance(value, str) and value != "auto":
                 raise AlignmentError(f"{self.label}: {name} is {value!r}; it can be 'auto', an integer or a pair.")
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise AlignmentError(
+                f"{self.label}: groups is {groups}; it must divide both {in_channels} input and {out_channels} output "
+                f"channels."
+            )
         super().__init__(
             in_channels,
             out_channels,
@@ -162,6 +161,8 @@ class AlignedConvTranspose2d(nn.ConvTranspose2d):
         return output
 
     def _forward_exported(self, input: Tensor, height: int, width: int) -> Tensor:  # noqa: A002
+        if all(isinstance(side, int) for side in (*input.shape[-2:], height, width)):
+            self._signed_output_padding(input.shape[-2:], (height, width))  # known sizes are checked here too
         # Exported graphs want a constant output padding, and a slice would specialise on the size. F.pad with
         # negative amounts crops; it is exact, but copies, which is why eager mode doesn't use it.
         most = tuple(max(s, d) - 1 for s, d in zip(self.stride, self.dilation, strict=True))
@@ -185,23 +186,21 @@ class AlignedConvTranspose2d(nn.ConvTranspose2d):
         # torch types these attributes as tuples of any length, and padding as possibly a string
         return values[0], values[1]
 
+    @property
+    def axes(self) -> list[tuple[int, int, int, int]]:
+        """(kernel size, stride, padding, dilation) along the height and along the width."""
+        settings = (self.kernel_size, self.stride, self.padding, self.dilation)
+        return list(zip(*map(self._ints, settings), strict=True))
+
     def _signed_output_padding(self, sides: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
         """Per axis, as ``geometry.signed_output_padding``; the error names the layer and the axis."""
         deltas = []
-        for axis in (0, 1):
-            k, s = self.kernel_size[axis], self.stride[axis]
-            p, d = self._ints(self.padding)[axis], self.dilation[axis]
-            least, greatest = reachable_sizes(sides[axis], k, s, p, d)
-            if not least <= size[axis] <= greatest:
-                self._explain(("height", "width")[axis], sides[axis], size[axis], k, s, p, d)
-            deltas.append(size[axis] - conv_transpose_output_size(sides[axis], k, s, p, d))
+        for axis, (k, s, p, d) in enumerate(self.axes):
+            try:
+                deltas.append(signed_output_padding(sides[axis], size[axis], k, s, p, d))
+            except AlignmentError as error:
+                raise AlignmentError(f"{self.label}, {('height', 'width')[axis]}: {error}") from None
         return deltas[0], deltas[1]
-
-    def _explain(self, axis: str, n: int, size: int, k: int, s: int, p: int, d: int) -> None:
-        try:
-            signed_output_padding(n, size, k, s, p, d)
-        except AlignmentError as error:
-            raise AlignmentError(f"{self.label}, {axis}: {error}") from None
 
     def extra_repr(self) -> str:
         """PyTorch's, and whether the size follows the skip."""
