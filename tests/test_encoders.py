@@ -36,6 +36,20 @@ def test_probe_of_a_shallower_encoder() -> None:
     assert geometry.strides == (1, 2, 4, 8)
 
 
+def test_unpadded_convolutions_are_refused() -> None:
+    with pytest.raises(EncoderError, match=r"'tu-inception_v3' has feature maps of .* which fit no stride"):
+        encoder_geometry(build_encoder("tu-inception_v3"), "tu-inception_v3")
+
+
+def test_an_encoder_that_takes_no_size_is_refused() -> None:
+    class Refusing(nn.Module):
+        def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+            raise AssertionError(f"not {tuple(image.shape)}")
+
+    with pytest.raises(EncoderError, match=r"'refusing' took none of the image sizes 97\.\.512"):
+        encoder_geometry(Refusing(), "refusing")
+
+
 def test_the_probe_leaves_the_encoder_alone() -> None:
     torch.manual_seed(0)
     encoder = build_encoder("resnet18")
@@ -105,6 +119,8 @@ def test_wrong_weights_are_explained(tmp_path: Path) -> None:
     other.write_bytes(b"no weights at all")
     with pytest.raises(EncoderError, match="can't be read as weights"):
         load_encoder_weights(encoder, "resnet18", str(other))
+    with pytest.raises(EncoderError, match=r"encoder_weights 'swsl' don't exist for 'tu-convnext_atto'.*Give imagenet"):
+        load_encoder_weights(encoder, "tu-convnext_atto", "swsl")
     with pytest.raises(EncoderError, match="encoder_weights 'imagenett' don't exist for 'resnet18'"):
         load_encoder_weights(encoder, "resnet18", "imagenett")
 

@@ -113,11 +113,39 @@ def test_the_last_row_and_column_are_computed_from_the_image(encoder: str) -> No
         assert not torch.equal(logits[..., -1, :], logits[..., -2, :])
 
 
-def test_gradients_reach_every_parameter() -> None:
+@pytest.mark.parametrize("depth", [3, 5])
+def test_gradients_reach_every_parameter(depth: int) -> None:
     torch.manual_seed(0)
-    model = UNet("resnet18", classes=3)
+    model = UNet("resnet18", classes=3, encoder_depth=depth)
     model(torch.rand(2, 3, 65, 47)).square().sum().backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+    learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert [name for name, p in learned.items() if p.grad is None or not p.grad.abs().sum() > 0] == []
+    # the stages beyond the depth, which distributed training would stop at
+    frozen = {name.split(".")[1] for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == ({"layer3", "layer4"} if depth == 3 else set())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_no_parameter_is_unused(encoder: str) -> None:
+    model = UNet(encoder, classes=3).to("meta")
+    model(torch.empty(2, 3, 97, 131, device="meta")).sum().backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@torch.no_grad()
+def test_nothing_is_interpolated_or_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the features to the logits, at sizes where every stage is odd."""
+    model = UNet("densenet121", classes=3, decoder_channels=(8, 8, 8, 8, 8)).eval()
+    image = torch.rand(1, 3, 95, 127)
+    features = model.encoder(image)
+
+    def forbidden(*_: object, **__: object) -> Tensor:
+        raise AssertionError("resampled or padded")
+
+    monkeypatch.setattr("torch.nn.functional.interpolate", forbidden)
+    monkeypatch.setattr("torch.nn.functional.pad", forbidden)
+    assert model.head(model.decoder(features, size=(95, 127))).shape == (1, 3, 95, 127)
 
 
 def loss_after(model: UNet, image: Tensor, mask: Tensor, steps: int) -> float:
@@ -170,3 +198,21 @@ def test_an_image_below_the_minimum_is_refused_and_one_at_it_is_not(encoder: str
     assert model(torch.rand(1, 3, least, least)).shape == (1, 2, least, least)
     with pytest.raises(ImageError, match=f"{least}x{least - 1} pixels is too small for encoder '{encoder}'"):
         model(torch.rand(1, 3, least - 1, least))
+
+
+def test_encoders_that_take_some_sizes_only_say_which() -> None:
+    model = UNet("tu-swin_tiny_patch4_window7_224", classes=2, decoder_channels=(8, 8, 8, 8, 8)).eval()
+    assert model.known_sizes == (224,)
+    with pytest.raises(ImageError, match=r"doesn't take an image of 256x256 pixels; .* it takes 224"):
+        model(torch.rand(1, 3, 256, 256))
+
+
+@torch.no_grad()
+def test_dynamic_export_equals_eager() -> None:
+    torch.manual_seed(0)
+    model = UNet("resnet18", classes=2, encoder_depth=3, decoder_channels=(8, 8, 8)).eval()
+    auto = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    exported = torch.export.export(model, (torch.rand(2, 3, 64, 96),), dynamic_shapes=(auto,)).module()
+    for height, width in ((64, 96), (65, 97), (63, 101), (70, 66)):
+        image = torch.rand(2, 3, height, width)
+        torch.testing.assert_close(exported(image), model(image), atol=1e-4, rtol=1e-4)

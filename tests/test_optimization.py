@@ -11,7 +11,8 @@ def test_encoder_and_decoder_have_rates_of_their_own() -> None:
     model = UNet("resnet18", classes=2, encoder_depth=3)
     optimizer = build_optimizer(model, lr=1e-3, encoder_lr=1e-4, weight_decay=0.02)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    assert rates == {id(p): 1e-4 if name.startswith("encoder.") else 1e-3 for name, p in model.named_parameters()}
+    learned = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    assert rates == {id(p): 1e-4 if name.startswith("encoder.") else 1e-3 for name, p in learned}
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.02}
 
 

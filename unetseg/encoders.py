@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unetseg.errors import EncoderError
-from unetseg.geometry import Rounding, classify_rounding
+from unetseg.geometry import Rounding, classify_rounding, skip_sizes
 
 __all__ = ["EncoderGeometry", "build_encoder", "encoder_geometry", "load_encoder_weights", "normalization"]
 
@@ -38,12 +38,16 @@ class EncoderGeometry:
         strides: Stride of each against the image.
         rounding: How it rounds from each map to the next deeper one, deepest first.
         min_size: Least side of a square image that it takes, in pixels.
+        known_sizes: Sides of square images that it takes, if it doesn't take all above min_size; empty if it does.
+        unused: Names of parameters that no feature map depends on, as those beyond a smaller depth.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     rounding: tuple[Rounding, ...]
     min_size: int
+    known_sizes: tuple[int, ...]
+    unused: tuple[str, ...]
 
 
 def build_encoder(name: str, *, depth: int = 5, in_channels: int = 3, weights: str | None = None) -> nn.Module:
@@ -109,6 +113,11 @@ def load_encoder_weights(encoder: nn.Module, name: str, weights: str, *, depth: 
         return
     if path.suffix or len(path.parts) > 1:
         raise EncoderError(f"encoder_weights: there is no file {weights}.")
+    if name.startswith("tu-") and not (weights == "imagenet" and timm.is_model_pretrained(name[3:])):
+        raise EncoderError(
+            f"encoder_weights {weights!r} don't exist for {name!r}: timm's encoders have the weights that their name "
+            f"stands for, called imagenet here, or none. Give imagenet, or the path of a local file."
+        )
     try:
         pretrained = smp.encoders.get_encoder(
             name, in_channels=in_channels, depth=depth, weights=True if name.startswith("tu-") else weights
@@ -213,29 +222,50 @@ _geometries: dict[tuple[str, int, int], EncoderGeometry] = {}
 
 def _probe(encoder: nn.Module, name: str, in_channels: int) -> EncoderGeometry:
     # a copy, because building some encoders directly on the meta device fails
-    run = functools.partial(_feature_shapes, copy.deepcopy(encoder).eval().to("meta"), in_channels)
+    copied = copy.deepcopy(encoder).eval().to("meta")
+    run = functools.partial(_feature_shapes, copied, in_channels)
     shapes = [run(side, side + 1) for side in _PROBE_SIDES[::2]]
+    known_sizes: tuple[int, ...] = ()
+    if None in shapes:
+        known_sizes = tuple(side for side in _FALLBACK_SIDES if run(side, side) is not None)
+        shapes += [run(side, side) for side in known_sizes]
     seen = [shape for shape in shapes if shape is not None]
-    if not seen:
-        seen = [shape for side in _FALLBACK_SIDES if (shape := run(side, side)) is not None][:1]
     if not seen:
         raise EncoderError(
             f"encoder {name!r} took none of the image sizes {_PROBE_SIDES.start}..{_FALLBACK_SIDES[-1]} that were "
             f"tried; it can't serve a UNet. For example resnet34, mobilenet_v2 or tu-convnext_tiny can."
         )
-    channels = tuple(channel for channel, _, _ in seen[0])
-    height = seen[0][0][1]
-    strides = tuple(2 ** round_log2(height / side) for _, side, _ in seen[0])
-    pairs = [
-        {(lows[axis], highs[axis]) for shape in seen for lows, highs in [(shape[low], shape[high])] for axis in (1, 2)}
-        for high, low in _levels_with_grid(channels)
-    ]
+    channels = tuple(channel for channel, _, _ in seen[-1])
+    largest = seen[-1][0][1]
+    strides = tuple(2 ** round_log2(largest / side) for _, side, _ in seen[-1])
     rounding: list[Rounding] = []
-    for (high, low), sides in zip(_levels_with_grid(channels), pairs, strict=True):
+    for high, low in _levels_with_grid(channels):
+        ratio = strides[low] // strides[high]
+        sides = {(shape[low][axis], shape[high][axis]) for shape in seen for axis in (1, 2)}
+        if misfits := [pair for pair in sides if pair[1] not in skip_sizes(pair[0], ratio)]:
+            raise EncoderError(
+                f"encoder {name!r} has feature maps of {max(misfits)[1]} and {max(misfits)[0]} pixels, which fit no "
+                f"stride: its convolutions are not padded. Use one whose maps halve, such as resnet34 or inceptionv4."
+            )
         # stages that share a map without grid share its rounding; "down" holds only over both of them
-        over_all = classify_rounding(sides, strides[low] // strides[high])
+        over_all = classify_rounding(sides, ratio)
         rounding += ["any" if over_all == "down" and low - high > 1 else over_all] * (low - high)
-    return EncoderGeometry(channels, strides, tuple(rounding[::-1]), _least_side(run, height))
+    return EncoderGeometry(
+        channels=channels,
+        strides=strides,
+        rounding=tuple(rounding[::-1]),
+        min_size=min(known_sizes) if known_sizes else _least_side(run, largest),
+        known_sizes=known_sizes,
+        unused=_unused_parameters(copied, in_channels, largest),
+    )
+
+
+def _unused_parameters(encoder: nn.Module, in_channels: int, side: int) -> tuple[str, ...]:
+    """Parameters without a gradient; distributed training stops at them."""
+    with torch.enable_grad():
+        features = encoder(torch.empty(2, in_channels, side, side, device="meta"))
+        torch.stack([feature.sum() for feature in features if feature.requires_grad]).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return tuple(name for name, parameter in encoder.named_parameters() if parameter.grad is None)
 
 
 def round_log2(ratio: float) -> int:

@@ -73,7 +73,9 @@ class UNet(nn.Module):
         self.register_buffer("std", self._per_channel("std", std, default_std))
         self.encoder = build_encoder(encoder, depth=encoder_depth, in_channels=in_channels, weights=encoder_weights)
         geometry = encoder_geometry(self.encoder, encoder, depth=encoder_depth, in_channels=in_channels)
-        self.min_size = geometry.min_size
+        self.min_size, self.known_sizes = geometry.min_size, geometry.known_sizes
+        for name, parameter in self.encoder.named_parameters():
+            parameter.requires_grad_(name not in geometry.unused)
         stages = len(geometry.strides) - 1
         self.decoder = UNetDecoder(
             geometry.channels,
@@ -128,6 +130,20 @@ class UNet(nn.Module):
                 f"an image of {width}x{height} pixels is too small for encoder {self.encoder_name!r}, which takes "
                 f"{self.min_size}x{self.min_size} and more. Use larger images, or a smaller encoder_depth."
             )
-        features = self.encoder(self.normalize(image))  # (N, C_i, ~H / stride_i, ~W / stride_i), full size first
+        features = self._encode(self.normalize(image))  # (N, C_i, ~H / stride_i, ~W / stride_i), full size first
         decoded = self.decoder(features, size=(height, width))  # (N, decoder_channels[-1], H, W)
         return self.head(decoded)  # type: ignore[no-any-return]  # torch types a module's call as Any
+
+    def _encode(self, image: Tensor) -> list[Tensor]:
+        if not self.known_sizes:
+            return self.encoder(image)  # type: ignore[no-any-return]  # torch types a module's call as Any
+        try:
+            return self.encoder(image)  # type: ignore[no-any-return]  # torch types a module's call as Any
+        except (AssertionError, RuntimeError, ValueError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            height, width = image.shape[-2:]
+            raise ImageError(
+                f"encoder {self.encoder_name!r} doesn't take an image of {width}x{height} pixels; of the square sizes "
+                f"tried it takes {', '.join(map(str, self.known_sizes))}. Use one of them, or another encoder."
+            ) from error
