@@ -1,12 +1,13 @@
 """IoU, against a confusion matrix counted by hand."""
 
+import pytest
 import torch
 
-from unetseg.metrics import iou_table, mean_iou, per_class_iou
+from unetseg.metrics import PerClassIoU, iou_table, mean_iou
 
 
 def test_is_that_of_all_pixels_together() -> None:
-    metric = per_class_iou(3)
+    metric = PerClassIoU(3)
     metric.update(torch.tensor([[[0, 0, 1, 1]]]), torch.tensor([[[0, 1, 1, 255]]]))
     metric.update(torch.tensor([[[1, 1]]]), torch.tensor([[[1, 1]]]))
     iou = metric.compute()
@@ -16,7 +17,7 @@ def test_is_that_of_all_pixels_together() -> None:
 
 
 def test_a_class_that_is_only_predicted_counts_as_zero() -> None:
-    metric = per_class_iou(3)
+    metric = PerClassIoU(3)
     metric.update(torch.tensor([[0, 2]]), torch.tensor([[0, 0]]))
     torch.testing.assert_close(metric.compute(), torch.tensor([0.5, torch.nan, 0.0]), equal_nan=True)
 
@@ -25,7 +26,7 @@ def test_does_not_depend_on_batches() -> None:
     torch.manual_seed(0)
     predicted, target = torch.randint(0, 4, (6, 9, 11)), torch.randint(0, 4, (6, 9, 11))
     target[:, :2] = 255
-    whole, parts = per_class_iou(4), per_class_iou(4)
+    whole, parts = PerClassIoU(4), PerClassIoU(4)
     whole.update(predicted, target)
     for i in (4, 1, 3, 0, 5, 2):
         parts.update(predicted[i : i + 1], target[i : i + 1])
@@ -40,3 +41,21 @@ def test_the_table_shows_absent_classes_as_a_dash() -> None:
         "a rather long name         —",
         "mean                  0.2500",
     ]
+
+
+def test_deterministic_mode_changes_neither_result_nor_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There torchmetrics would compare every pixel with every cell of the matrix."""
+    target = torch.randint(0, 4, (2, 9, 11))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        metric = PerClassIoU(4)
+        seen = []
+        bincount = torch.bincount
+        monkeypatch.setattr(torch, "bincount", lambda *a, **k: seen.append(1) or bincount(*a, **k))
+        metric.update(target, target)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert seen
+    assert torch.equal(metric.compute(), torch.ones(4))

@@ -1,5 +1,6 @@
 """What a run leaves behind: best.ckpt and last.ckpt, and a table for the person who waits."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_only
 
 from unetseg.metrics import iou_table
 
@@ -26,7 +28,8 @@ class BestAndLastCheckpoint(ModelCheckpoint):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write into the run's folder, the one that the logger chose."""
         if self.dirpath is None and stage == "fit":
-            self.dirpath = trainer.log_dir  # the same on every process
+            # the same on every process; absolute, so that a resumed run finds it from elsewhere
+            self.dirpath = os.path.abspath(trainer.log_dir or trainer.default_root_dir)
         super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -36,15 +39,20 @@ class BestAndLastCheckpoint(ModelCheckpoint):
             return
         best = Path(self.dirpath) / "best.ckpt"
         if earlier.resolve() != best.resolve():
-            best.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(earlier, best)
+            _copy(earlier, best)
         self.best_model_score = self.kth_value = state_dict["best_model_score"]
         self.best_model_path = self.kth_best_model_path = str(best)
         self.best_k_models = {str(best): self.best_model_score}
 
 
+@rank_zero_only
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
 class IoUTable(Callback):
-    """Prints the IoU of every class when a fit, a validation or a test has ended.
+    """Prints the IoU of every class when a fit, a validation or a test of a ``SegmentationTask`` has ended.
 
     After a fit it is the table of the best epoch, followed by the commands that come next.
     """
@@ -53,44 +61,73 @@ class IoUTable(Callback):
         self._best: dict[str, float] = {}
         self._best_epoch = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """The best epoch so far, for a run that goes on from here."""
+        return {"best": self._best, "best_epoch": self._best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the earlier run's best epoch."""
+        self._best, self._best_epoch = state_dict["best"], state_dict["best_epoch"]
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember the best epoch's metrics; print them if this is all there is to do."""
+        """Remember the best epoch's IoUs; print them if this is all there is to do."""
         if trainer.sanity_checking:
             return
-        metrics = _scalars(trainer, "val_iou")
+        iou = _latest_iou(pl_module)
         if trainer.state.fn == "validate":
-            _say(trainer, iou_table(_classes(pl_module), metrics, "val"))
-        elif metrics.get("val_iou", 0.0) >= self._best.get("val_iou", 0.0):
-            self._best, self._best_epoch = metrics, trainer.current_epoch + 1
+            _say(trainer, iou_table(_classes(pl_module), iou, "val"))
+        elif not self._best or iou["val_iou"] > self._best["val_iou"]:
+            self._best, self._best_epoch = iou, trainer.current_epoch + 1
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the test's table."""
-        _say(trainer, iou_table(_classes(pl_module), _scalars(trainer, "test_iou"), "test"))
+        _say(trainer, iou_table(_classes(pl_module), _latest_iou(pl_module), "test"))
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Whether there is anything left to run isn't known yet."""
+        self._has_run = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """There is."""
+        self._has_run = True
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the best epoch's table, where the checkpoint is, and what to type next."""
-        if not self._best or trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a mixin function
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it from outside the class
             return
-        _say(trainer, f"\nbest epoch: {self._best_epoch}\n{iou_table(_classes(pl_module), self._best, 'val')}")
-        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        if best:
-            best = _shown(best)
+        if not self._has_run:
+            done = f"{trainer.current_epoch} of {trainer.max_epochs}"
+            _say(trainer, f"no epoch was run: {done} were done before; --trainer.max_epochs sets another end")
+            return
+        if self._best:
+            _say(trainer, f"\nbest epoch: {self._best_epoch}\n{iou_table(_classes(pl_module), self._best, 'val')}")
+        if best := getattr(trainer.checkpoint_callback, "best_model_path", ""):
+            verb = "test" if "test" in getattr(trainer.datamodule, "splits", ()) else "validate"  # type: ignore[attr-defined]  # Lightning sets it from outside the class
+            command, best = f"{_python()} -m unetseg", _shown(best)
             _say(
                 trainer,
                 f"\ncheckpoint: {best}\n"
-                f"next:       python -m unetseg test --ckpt_path {best}\n"
-                f"            python -m unetseg predict PHOTO.jpg --ckpt_path {best} --output masks",
+                f"next:       {command} {verb} --ckpt_path {best}\n"
+                f"            {command} predict PHOTO.jpg --ckpt_path {best} --output masks",
             )
+
+
+def _python() -> str:
+    """What starts this Python from here: after `make fit` no environment is active."""
+    if os.path.abspath(shutil.which("python") or "") == os.path.abspath(sys.executable):
+        return "python"
+    return _shown(sys.executable)
 
 
 def _shown(path: str) -> str:
     """Relative to where the person is, if it is below."""
-    full = Path(path).resolve()
-    return str(full.relative_to(Path.cwd())) if full.is_relative_to(Path.cwd()) else str(full)
+    full = os.path.abspath(path)  # not resolved: an environment's Python is a link
+    return os.path.relpath(full) if Path(full).is_relative_to(Path.cwd()) else full
 
 
-def _scalars(trainer: pl.Trainer, prefix: str) -> dict[str, float]:
-    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(prefix)}
+def _latest_iou(module: pl.LightningModule) -> dict[str, float]:
+    latest: dict[str, float] = getattr(module, "latest_iou", {})
+    return dict(latest)
 
 
 def _classes(module: pl.LightningModule) -> list[str]:

@@ -24,12 +24,14 @@ class Checkpoint:
         hyper_parameters: Arguments of the ``SegmentationTask``.
         data_settings: Arguments of the ``SegmentationDataModule``; empty if it was trained with another one.
         weights: State dict of the task.
+        run_length: The trainer's max_epochs and max_steps.
     """
 
     path: Path
     hyper_parameters: dict[str, Any]
     data_settings: dict[str, Any]
     weights: dict[str, Tensor]
+    run_length: dict[str, int | None]
 
     @property
     def classes(self) -> list[str]:
@@ -90,8 +92,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"last.ckpt of a run."
         )
     return Checkpoint(
-        path,
-        dict(hyper_parameters),
-        dict(content.get("datamodule_hyper_parameters", {})),
-        content["state_dict"],
+        path=path,
+        hyper_parameters=dict(hyper_parameters),
+        data_settings=dict(content.get("datamodule_hyper_parameters", {})),
+        weights=content["state_dict"],
+        run_length=content.get("run_length", {}),
     )

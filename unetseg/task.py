@@ -10,9 +10,9 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from unetseg.config import UpsampleOptions
-from unetseg.errors import UnetsegError
+from unetseg.errors import CheckpointError, ImageError, UnetsegError
 from unetseg.losses import CrossEntropyDiceLoss
-from unetseg.metrics import mean_iou, per_class_iou
+from unetseg.metrics import PerClassIoU, mean_iou
 from unetseg.model import UNet
 from unetseg.optimization import OneCycle, build_optimizer
 
@@ -25,7 +25,7 @@ class SegmentationTask(pl.LightningModule):
     """A UNet that learns from images and masks, and reports IoU.
 
     It logs ``train_loss``, ``val_loss``, ``val_iou``, ``val_iou_<class>`` and, in a test, ``test_*``. IoU is that
-    of the whole data set, see :func:`unetseg.metrics.per_class_iou`; on every process it is the same.
+    of the whole data set, see :func:`unetseg.metrics.PerClassIoU`; on every process it is the same.
 
     Args:
         classes: Names of the classes, in the order of their mask values.
@@ -62,19 +62,19 @@ class SegmentationTask(pl.LightningModule):
         super().__init__()
         if encoder_lr is None:
             encoder_lr = 0.3 * lr if encoder_weights else lr
-        upsample = UpsampleOptions.of(upsample)
+        upsample = UpsampleOptions.of(UpsampleOptions.of(upsample).to_dict())  # plain numbers
         self.save_hyperparameters(
             {
-                "classes": list(classes),
+                "classes": [str(name) for name in classes],
                 "encoder": encoder,
                 "encoder_weights": None,  # a checkpoint holds the weights: loading it must not fetch others
-                "encoder_depth": encoder_depth,
-                "decoder_channels": None if decoder_channels is None else list(decoder_channels),
+                "encoder_depth": int(encoder_depth),
+                "decoder_channels": None if decoder_channels is None else [int(c) for c in decoder_channels],
                 "upsample": upsample.to_dict(),
-                "lr": lr,
-                "encoder_lr": encoder_lr,
-                "weight_decay": weight_decay,
-                "ignore_index": ignore_index,
+                "lr": float(lr),
+                "encoder_lr": float(encoder_lr),
+                "weight_decay": float(weight_decay),
+                "ignore_index": int(ignore_index),
             },
             # without it Lightning keeps the caller's frame, and all that lives there
             frame=inspect.currentframe(),
@@ -89,8 +89,9 @@ class SegmentationTask(pl.LightningModule):
             upsample=upsample,
         )
         self.loss = CrossEntropyDiceLoss(ignore_index)
-        self.val_iou = per_class_iou(len(classes), ignore_index)
-        self.test_iou = per_class_iou(len(classes), ignore_index)
+        self.latest_iou: dict[str, float] = {}  # of the last validation or test: mean and classes that occur
+        self.val_iou = PerClassIoU(len(classes), ignore_index)
+        self.test_iou = PerClassIoU(len(classes), ignore_index)
 
     def setup(self, stage: str) -> None:
         """Bring the weights into the memory format of the images."""
@@ -103,35 +104,62 @@ class SegmentationTask(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch of crops."""
-        loss: Tensor = self.loss(self(batch["image"]), batch["mask"])
+        loss: Tensor = self.loss(self._logits(batch, "data.crop_size"), batch["mask"])
         self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch["name"]))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and confusion matrix of whole images."""
-        logits = self(batch["image"])
+        logits = self._logits(batch, batch["name"][0])
         self.val_iou.update(logits.argmax(dim=1), batch["mask"].long())
         loss = self.loss(logits, batch["mask"])
         self.log("val_loss", loss, on_epoch=True, sync_dist=True, batch_size=len(batch["name"]))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Confusion matrix of whole images."""
-        self.test_iou.update(self(batch["image"]).argmax(dim=1), batch["mask"].long())
+        self.test_iou.update(self._logits(batch, batch["name"][0]).argmax(dim=1), batch["mask"].long())
+
+    def _logits(self, batch: Batch, size_comes_from: str) -> Tensor:
+        try:
+            return self(batch["image"])  # type: ignore[no-any-return]  # torch types a module's call as Any
+        except ImageError as error:
+            raise ImageError(f"{size_comes_from}: {error}") from None
 
     def on_validation_epoch_end(self) -> None:
         """Log the IoU of the validation split."""
-        self._log_iou("val", self.val_iou.compute())
-        self.val_iou.reset()
+        self._log_iou("val", self.val_iou)
 
     def on_test_epoch_end(self) -> None:
         """Log the IoU of the test split."""
-        self._log_iou("test", self.test_iou.compute())
-        self.test_iou.reset()
+        self._log_iou("test", self.test_iou)
 
-    def _log_iou(self, prefix: str, iou: Tensor) -> None:
-        self.log(f"{prefix}_iou", mean_iou(iou), prog_bar=True, sync_dist=True)
+    def _log_iou(self, prefix: str, metric: PerClassIoU) -> None:
+        iou = metric.compute()
+        metric.reset()
         present = {name: value for name, value in zip(self.classes, iou, strict=True) if not value.isnan()}
-        self.log_dict({f"{prefix}_iou_{name}": value for name, value in present.items()}, sync_dist=True)
+        named = {f"{prefix}_iou_{name}": value for name, value in present.items()}
+        self.log(f"{prefix}_iou", mean_iou(iou), prog_bar=True, sync_dist=True)
+        self.log_dict(named, sync_dist=True)
+        # Lightning's own record keeps a class's last value where it is nan now
+        self.latest_iou = {name: float(value) for name, value in {f"{prefix}_iou": mean_iou(iou), **named}.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another network in a line, where PyTorch lists every tensor.
+
+        Raises:
+            CheckpointError: If names or shapes of the weights differ.
+        """
+        own = {name: value.shape for name, value in self.state_dict().items()}
+        saved = {name: value.shape for name, value in checkpoint["state_dict"].items()}
+        if differing := sorted(name for name in own.keys() | saved.keys() if own.get(name) != saved.get(name)):
+            raise CheckpointError(
+                f"the checkpoint's weights don't fit this network: {len(differing)} tensors differ (first: "
+                f"{differing[0]}). Was it made by another version of unetseg?"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note the length of the run, to which a resumed one goes on."""
+        checkpoint["run_length"] = {"max_epochs": self.trainer.max_epochs, "max_steps": self.trainer.max_steps}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a one-cycle schedule over the whole run."""
