@@ -1,6 +1,8 @@
 """The command line, in-process, as a person types it."""
 
+import contextlib
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,19 +44,23 @@ def weights(path: str) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
+def run(args: list[str]) -> int | str | None:
+    """The exit code, whether it is returned or, by the option parser, raised."""
+    with contextlib.suppress(SystemExit):
+        return main(args)
+    return 2
+
+
 def failure(capsys: pytest.CaptureFixture[str], args: list[str], code: int = 1) -> str:
-    """What a mistaken command says: one or two lines, and nothing of a traceback."""
+    """What a mistaken command says: an error in one or two lines, no traceback and no page of usage."""
     capsys.readouterr()
-    try:
-        assert main(args) == code
-    except SystemExit as stop:
-        assert stop.code == code
+    assert run(args) == code
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert "usage" not in said
-    lines = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, said
-    return lines[0]
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, said
+    return errors[0]
 
 
 def test_fit_test_predict_resume(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,6 +95,21 @@ def test_fit_test_predict_resume(squares: Path, capsys: pytest.CaptureFixture[st
     assert [row["epoch"] for row in metrics(str(resumed)) if row["val_iou"]] == ["2"]
     assert {path.name for path in resumed.iterdir()} >= {"best.ckpt", "last.ckpt"}
     assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_resumed_run_goes_on_to_the_first_ones_end(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(squares, epochs=1)
+    killed = torch.load("runs/version_0/last.ckpt", weights_only=True)
+    assert killed["run_length"] == {"max_epochs": 1, "max_steps": -1}
+    killed["run_length"]["max_epochs"] = 3  # as one of 3 epochs that was killed after the first
+    torch.save(killed, "runs/version_0/last.ckpt")
+    assert main(["fit", "--ckpt_path=runs/version_0/last.ckpt", *TINY[-2:]]) == 0
+    assert [row["epoch"] for row in metrics("runs/version_1") if row["val_iou"]] == ["1", "2"]
+    capsys.readouterr()
+    # a saved configuration may stand beside the checkpoint: it agrees, and holds the trainer's other settings
+    config = "--config=runs/version_1/config.yaml"
+    assert main(["fit", "--ckpt_path=runs/version_1/last.ckpt", config]) == 0
+    assert "no epoch was run: 3 of 3 were done before" in capsys.readouterr().out
 
 
 def test_a_resumed_run_keeps_the_earlier_best(squares: Path) -> None:
@@ -160,21 +181,23 @@ def test_the_built_in_data_needs_nothing(capsys: pytest.CaptureFixture[str]) -> 
             r"the run needs a length: give --trainer.max_epochs",
         ),
         (["fit", "--ckpt_path=nowhere.ckpt"], 1, r"there is no checkpoint file nowhere.ckpt"),
+        (["fit", "--trainer.accelerator=gpu", "--trainer.devices=9"], 1, r"(?i)gpu"),
         (["test"], 1, r"test needs --ckpt_path"),
+        (["fit", "--model.upsample.groups=3"], 1, r"decoder stage 0 .*groups is 3; it must divide both 512 input"),
+        (["fit", "--model.upsample.kernel_size=(4,2)"], 2, r"kernel_size.*\(4,2\).* For example: .*\[4, 4, 3, 3"),
+        (["fit", "--data.classes=road"], 2, r"data.classes.*road.* For example: --data.classes '\[background, road\]'"),
         (["predict", "x.jpg"], 2, r"required: --ckpt_path, --output"),
         (["predict", "x.jpg", "--ckpt_path=a", "--output=b", "--overlay"], 2, r"--overlay"),
     ],
 )
 def test_mistakes_are_explained(args: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    import re
-
     said = failure(capsys, args, code)
     assert re.search(message, said), said
 
 
 def test_data_mistakes_are_explained(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = ["fit", f"--data.root={squares}", *TINY, "--trainer.max_epochs=1"]
-    assert "values 0 and 1" in failure(capsys, own)
+    assert "hold the values 0, 1;" in failure(capsys, own)
     assert "quote" in failure(capsys, [*own, "--data.classes=[on, off]"])
     Image.fromarray(np.full((40, 48), 9, dtype=np.uint8)).save(squares / "masks" / "train_0.png")
     for workers in (0, 2):  # a worker process puts its traceback into the message
@@ -201,7 +224,39 @@ def test_an_image_below_the_encoders_minimum_is_explained(squares: Path, capsys:
     said = failure(
         capsys, [*own, "--model.encoder=vgg11_bn", "--data.crop_size=24", "--model.decoder_channels=[8, 8, 8, 8, 8]"]
     )
-    assert "too small for encoder 'vgg11_bn', which takes 32x32 and more" in said
+    assert "data.crop_size: an image of 24x24 pixels is too small for encoder 'vgg11_bn', which takes 32x32" in said
+
+
+def test_a_checkpoint_of_another_network_is_explained(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(squares)
+    content = torch.load("runs/version_0/last.ckpt", weights_only=True)
+    del content["state_dict"]["model.head.bias"]
+    torch.save(content, "other.ckpt")
+    said = failure(capsys, ["test", "--ckpt_path=other.ckpt", *TINY[-2:]])
+    assert "1 tensors differ (first: model.head.bias)" in said
+    del content["datamodule_hyper_parameters"]
+    torch.save(content, "other.ckpt")
+    assert "holds no data settings" in failure(capsys, ["test", "--ckpt_path=other.ckpt"])
+
+
+def test_a_misspelt_key_of_a_config_brings_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my.yaml").write_text("data: {rooot: x}")
+    assert "Did you mean --data.root?" in failure(capsys, ["fit", "--config=my.yaml"], code=2)
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "0.1.0"
+
+
+@pytest.mark.slow
+def test_the_default_fit_learns_the_built_in_scenes(capsys: pytest.CaptureFixture[str]) -> None:
+    """What `make fit` runs, whole."""
+    assert main(["fit", "--trainer.accelerator=cpu"]) == 0
+    mean = re.search(r"^mean +([\d.]+)$", capsys.readouterr().out, re.MULTILINE)
+    assert float(mean[1]) >= 0.80
 
 
 def test_every_verb_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,14 @@ def main(args: Sequence[str] | None = None) -> int:
     except UnetsegError as error:
         sys.stderr.write(f"error: {_without_worker_traceback(error)}\n")
         return 1
+    except OSError as error:  # a full disk, a folder that can't be written
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"error: {error.filename}: {error.strerror}.\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
     return int(code or 0)
 
 

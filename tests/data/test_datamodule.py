@@ -117,12 +117,12 @@ def test_ranks_with_less_than_a_batch_keep_it(root: Path):
 
 
 def test_built_in_data_needs_nothing():
-    data = SegmentationDataModule(num_workers=0, synthetic_length=10)
+    data = SegmentationDataModule(num_workers=0, synthetic_length=16)
     assert data.classes == list(CLASSES)
-    assert data.description == f"data: built-in scenes (10 train, 2 val, 2 test images; {len(CLASSES)} classes)"
+    assert data.description == f"data: built-in scenes (16 train, 2 val, 2 test images; {len(CLASSES)} classes)"
     data.setup("fit")
-    (batch,) = data.train_dataloader()
-    assert batch["image"].shape == (8, 3, 128, 128)
+    batch, _ = data.train_dataloader()
+    assert batch["image"].shape == (8, 3, 96, 96)
     (val, _), (test, _) = data.val_dataloader(), data.test_dataloader()
     assert val["name"] == test["name"] == ["00000"]
     assert val["image"].shape[-2:] == val["mask"].shape[-2:]
@@ -253,7 +253,8 @@ def test_masks_of_0_and_255_are_told_before_training(make_pairs: MakePairs):
     root = make_pairs({name: np.array([[0, 255]], np.uint8) for name in "abc"})
     with pytest.raises(DataError, match=r"hold only 0 and 255, .* use --data\.mask_format binary"):
         make(root).setup("fit")
-    make(root).setup("test")
+    with pytest.raises(DataError, match="hold only 0 and 255"):
+        make(root).setup("validate")
     make(root, mask_format="binary").setup("fit")
     make(root, classes=["a", "b", "c"]).setup("fit")
 

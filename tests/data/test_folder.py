@@ -74,19 +74,18 @@ def test_linked_folders_are_followed(make_pairs: MakePairs, tmp_path: Path):
     assert all_names(tmp_path / "data") == ["street/a", "street/b"]
 
 
-def test_drawn_split_is_written_and_kept(make_pairs: MakePairs, monkeypatch: pytest.MonkeyPatch):
-    said: list[str] = []
-    monkeypatch.setattr(folder_module, "rank_zero_info", said.append)
+def test_drawn_split_is_written_and_kept(make_pairs: MakePairs, capsys: pytest.CaptureFixture[str]):
     root = make_pairs([f"{i:02d}" for i in range(10)])
     drawn = find_samples(root, split_seed=3)
     assert {split: len(part) for split, part in drawn.items()} == {"train": 8, "val": 2}
-    assert said == [f"{root} has no lists: drew 8 for train and 2 for val and wrote train.txt, val.txt"]
+    said = capsys.readouterr().err
+    assert said == f"{root} has no lists: drew 8 for train and 2 for val and wrote train.txt, val.txt\n"
     assert (root / "val.txt").read_text().split() == names(drawn)["val"]
     assert sorted(path.name for path in root.iterdir()) == ["images", "masks", "train.txt", "val.txt"]
 
     make_pairs(["new"])  # the lists keep it out
     assert find_samples(root, split_seed=4) == drawn
-    assert len(said) == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_drawn_split_depends_on_the_seed_alone(make_pairs: MakePairs):
@@ -105,18 +104,19 @@ def test_drawn_split_leaves_something_for_both(make_pairs: MakePairs, count: int
     assert (len(samples["train"]), len(samples["val"])) == (train, count - train)
 
 
-def test_root_that_cannot_be_written_still_has_its_split(make_pairs: MakePairs, monkeypatch: pytest.MonkeyPatch):
+def test_root_that_cannot_be_written_still_has_its_split(
+    make_pairs: MakePairs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     def refuse(*paths: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    said: list[str] = []
-    monkeypatch.setattr(folder_module, "rank_zero_info", said.append)
     root = make_pairs(["a", "b", "c"])
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", refuse)
         unwritten = find_samples(root)
     assert sorted(path.name for path in root.iterdir()) == ["images", "masks"]
-    assert said[0].endswith("drew 2 for train and 1 for val; the lists can't be written (Permission denied)")
+    said = capsys.readouterr().err
+    assert said.endswith("drew 2 for train and 1 for val; the lists can't be written (Permission denied)\n")
     assert unwritten == find_samples(root)
 
 

@@ -17,7 +17,9 @@ def checkpoint(tmp_path: Path) -> Path:
     """An untrained network's checkpoint: prediction asks for no more than the file."""
     pl.seed_everything(0)
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    trainer.strategy.connect(SegmentationTask(["background", "road"], encoder_depth=3))
+    task = SegmentationTask(["background", "road"], encoder_depth=3)
+    trainer.strategy.connect(task)
+    task.trainer = trainer
     trainer.save_checkpoint(tmp_path / "best.ckpt", weights_only=True)
     return tmp_path / "best.ckpt"
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from unetseg import Predictor, UNet
-from unetseg.errors import ImageError
+from unetseg.errors import ImageError, UnetsegError
 
 
 @pytest.fixture
@@ -40,3 +40,8 @@ def test_takes_views_and_leaves_the_image_alone(model: UNet) -> None:
 def test_other_arrays_are_refused(model: UNet, image: np.ndarray) -> None:
     with pytest.raises(ImageError, match=r"an \(H, W, 3\) uint8 RGB array .*; got shape \(9, 9"):
         Predictor(model, ["a", "b", "c"], device="cpu")(image)
+
+
+def test_a_device_that_is_not_there_is_explained(model: UNet) -> None:
+    with pytest.raises(UnetsegError, match=r"device 'cuda:99' can't be used: .* Give auto, cpu or cuda"):
+        Predictor(model, ["a", "b", "c"], device="cuda:99")

@@ -47,11 +47,16 @@ def test_the_legend_names_every_class(tmp_path: Path) -> None:
         assert picture.getpixel((15, 35)) == (1, 2, 3)
 
 
-def test_a_failed_write_leaves_nothing_and_harms_nothing(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_nothing_and_harms_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_the_disk(_image: Image.Image, path: Path, **_options: object) -> None:
+        path.write_bytes(b"half a mask")
+        raise OSError(28, "No space left on device")
+
     target = tmp_path / "mask.png"
     writers.write_mask(target, np.zeros((2, 2), np.uint8), [(0, 0, 0)])
     before = target.read_bytes()
-    with pytest.raises(ValueError, match="palette"):
-        writers.write_mask(target, np.zeros((2, 2), np.uint8), [(0, 0)] * 200)  # two channels a colour: no palette
+    monkeypatch.setattr(Image.Image, "save", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        writers.write_mask(target, np.ones((2, 2), np.uint8), [(0, 0, 0)])
     assert [path.name for path in tmp_path.iterdir()] == ["mask.png"]
     assert target.read_bytes() == before

@@ -25,7 +25,7 @@ __all__ = ["Batch", "Item", "SceneSource", "SegmentationDataModule", "Segmentati
 
 # crop_size and scale_range where they aren't given
 _FOLDER_DEFAULTS = 320, (0.6, 1.6)
-_SCENE_DEFAULTS = 128, (1.0, 1.0)
+_SCENE_DEFAULTS = 96, (1.0, 1.0)
 
 _SCENE_SEEDS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 
@@ -100,7 +100,7 @@ class SegmentationDataModule(LightningDataModule):
             such as on, off, yes and no need quotes.
         mask_format: ``index``: a mask's value is the class. ``binary``: any non-zero value is class 1.
         ignore_index: value of mask pixels that belong to no class, 0 to 255.
-        crop_size: side of the training crops in pixels; 320 with ``root``, otherwise 128.
+        crop_size: side of the training crops in pixels; 320 with ``root``, otherwise 96.
         scale_range: range of the factor on the size before the crop; 0.6..1.6 with ``root``, otherwise 1.
         horizontal_flip: mirror left and right half of the time.
         vertical_flip: mirror top and bottom half of the time, for images without an up and a down.
@@ -108,7 +108,7 @@ class SegmentationDataModule(LightningDataModule):
         batch_size: pairs in a training batch; with so many pairs or more, an incomplete batch is left out.
         num_workers: processes that load data; by default half the cores, at most 8.
         split_seed: seed of the split that is drawn where the folder isn't split.
-        synthetic_length: built-in scenes for training; a fifth as many for validation and for test.
+        synthetic_length: built-in scenes for training; an eighth as many for validation and for test.
 
     Raises:
         DataError: if the folder isn't a data set, or an argument can't be used with it.
@@ -117,7 +117,7 @@ class SegmentationDataModule(LightningDataModule):
         >>> data = SegmentationDataModule(batch_size=2, num_workers=0)
         >>> batch = next(iter(data.train_dataloader()))
         >>> batch["image"].shape, batch["mask"].dtype
-        (torch.Size([2, 3, 128, 128]), torch.uint8)
+        (torch.Size([2, 3, 96, 96]), torch.uint8)
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class SegmentationDataModule(LightningDataModule):
         batch_size: int = 8,
         num_workers: int | None = None,
         split_seed: int = 0,
-        synthetic_length: int = 400,
+        synthetic_length: int = 320,
     ) -> None:
         super().__init__()
         _check_least("batch_size", batch_size, 1)
@@ -188,14 +188,20 @@ class SegmentationDataModule(LightningDataModule):
         counts = ", ".join(f"{len(source)} {split}" for split, source in self._sources.items())
         return f"data: {self.root or 'built-in scenes'} ({counts} images; {len(self.classes)} classes)"
 
+    @property
+    def splits(self) -> list[Split]:
+        """The splits that there are."""
+        return list(self._sources)
+
     def setup(self, stage: str) -> None:
-        """Before training, make sure that masks of 0 and 255 aren't taken for class 0 and ignored pixels.
+        """Make sure that masks of 0 and 255 aren't taken for class 0 and ignored pixels.
 
         Raises:
             DataError: if they would be.
         """
-        if stage == "fit" and self._perhaps_binary:
-            check_not_binary(self._samples["train"], self.classes)
+        if self._perhaps_binary:
+            split: Split = {"validate": "val", "test": "test"}.get(stage, "train")  # type: ignore[assignment]  # of a str
+            check_not_binary(self._samples.get(split, []), self.classes)
             self._perhaps_binary = False
 
     def train_dataloader(self) -> DataLoader[Item]:
@@ -256,7 +262,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def _make_sources(self, synthetic_length: int) -> dict[Split, Source]:
         if self.root is None:
-            held_out = max(1, synthetic_length // 5)
+            held_out = max(1, synthetic_length // 8)
             lengths = {"train": synthetic_length, "val": held_out, "test": held_out}
             return {
                 split: SceneSource(SyntheticScenes(lengths[split], seed=seed)) for split, seed in _SCENE_SEEDS.items()

@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from unetseg.data.readers import IMAGE_SUFFIXES, MaskFormat, abridged, mask_values, read_pair
 from unetseg.errors import DataError
@@ -145,7 +146,7 @@ def check_not_binary(samples: Iterable[Sample], classes: Sequence[str]) -> None:
             return
     if 255 in seen:
         raise DataError(
-            f"the training masks hold only 0 and 255, and 255 is ignored: class 1 ({classes[1]}) never "
+            f"the masks hold only 0 and 255, and 255 is ignored: class 1 ({classes[1]}) never "
             "occurs; if 255 means that class, use --data.mask_format binary"
         )
 
@@ -224,9 +225,10 @@ def _write_lists(root: Path, samples: dict[Split, list[Sample]]) -> None:
             for path in written:
                 os.replace(path, root / path.name)
     except OSError as error:
-        rank_zero_info(f"{root} has no lists: drew {drawn}; the lists can't be written ({error.strerror})")
+        sys.stderr.write(f"{root} has no lists: drew {drawn}; the lists can't be written ({error.strerror})\n")
     else:
-        rank_zero_info(f"{root} has no lists: drew {drawn} and wrote {', '.join(path.name for path in written)}")
+        lists = ", ".join(path.name for path in written)
+        sys.stderr.write(f"{root} has no lists: drew {drawn} and wrote {lists}\n")
 
 
 def _all_pairs(folder: Path) -> list[Sample]:

@@ -32,6 +32,8 @@ def main(args: Sequence[str]) -> int:
         UnetsegError: If there is nothing to predict, or the checkpoint isn't one.
     """
     options = _parser().parse_args(args)
+    if options.output.exists() and not options.output.is_dir():
+        raise DataError(f"--output {options.output} is a file; give a folder.")
     outputs = plan_outputs(options.inputs, options.output)
     predictor = Predictor.from_checkpoint(options.ckpt_path, device=options.device)
     colors = palette(len(predictor.classes))

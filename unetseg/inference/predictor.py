@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg.checkpoint import read_checkpoint
-from unetseg.errors import ImageError
+from unetseg.errors import ImageError, UnetsegError
 from unetseg.model import UNet
 
 __all__ = ["Predictor"]
@@ -23,6 +23,9 @@ class Predictor:
         classes: Names of its classes.
         device: "auto" for a GPU if there is one, or a torch device such as "cpu".
 
+    Raises:
+        UnetsegError: If there is no such device.
+
     Example:
         >>> predictor = Predictor(UNet(classes=2), classes=["background", "road"], device="cpu")
         >>> predictor(np.zeros((61, 47, 3), dtype=np.uint8)).shape
@@ -32,8 +35,12 @@ class Predictor:
     def __init__(self, model: UNet, classes: Sequence[str], *, device: str = "auto") -> None:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
         self.classes = tuple(classes)
+        try:
+            self.device = torch.zeros((), device=device).device
+        except (AssertionError, RuntimeError) as error:  # no such device here, or in this build of torch
+            reason = str(error).splitlines()[0]
+            raise UnetsegError(f"device {device!r} can't be used: {reason} Give auto, cpu or cuda.") from error
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks a device beside a format
 
     @classmethod
@@ -72,6 +79,7 @@ class Predictor:
                 f"an image is an (H, W, 3) uint8 RGB array with values in 0..255; got shape {image.shape}, dtype "
                 f"{image.dtype}."
             )
-        batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # (1, 3, H, W), channels last
+        pixels = np.require(image, requirements=["C", "W"])  # torch warns of arrays that can't be written to
+        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, 3, H, W), channels last
         logits: Tensor = self.model(batch.to(self.device))
         return logits[0]
