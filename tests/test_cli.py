@@ -3,6 +3,8 @@
 import contextlib
 import csv
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +251,19 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "0.1.0"
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(squares: Path) -> None:
+    """A shallow encoder has parameters that no map depends on; distributed training would stop at them."""
+    own = [f"--data.root={squares}", "--data.classes=[background, square]", "--trainer.max_epochs=2"]
+    distributed = ["--trainer.strategy=ddp", "--trainer.devices=2"]
+    command = [sys.executable, "-m", "unetseg", "fit", *own, *TINY, *distributed]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("best epoch:") == 1  # said by one process
+    assert [row["epoch"] for row in metrics("runs/version_0") if row["val_iou"]] == ["0", "1"]
+    assert main(["test", "--ckpt_path=runs/version_0/best.ckpt", *TINY[-2:]]) == 0
 
 
 @pytest.mark.slow

@@ -117,14 +117,7 @@ class _Command(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         # prediction is a verb of its own, which needs neither data settings nor a trainer
-        hidden = {
-            "model",
-            "dataloaders",
-            "train_dataloaders",
-            "val_dataloaders",
-            "datamodule",
-            "weights_only",
-        }
+        hidden = {"model", "dataloaders", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"}
         return {verb: set(hidden) for verb in ("fit", "validate", "test")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -223,7 +216,7 @@ def _check_agreement(config: Namespace, checkpoint: Checkpoint) -> None:
             f"the option away, or fit a model of your own."
         )
     for name, saved in checkpoint.hyper_parameters.items():
-        if name in ("classes", "encoder_weights"):
+        if name in ("classes", "encoder_weights") or name not in config.model:
             continue
         given = config.model[name]
         if name == "upsample":

@@ -37,8 +37,8 @@ class EncoderGeometry:
             without content: neither is a skip.
         strides: Stride of each against the image.
         rounding: How it rounds from each map to the next deeper one, deepest first.
-        min_size: Least side of a square image that it takes, in pixels.
-        known_sizes: Sides of square images that it takes, if it doesn't take all above min_size; empty if it does.
+        min_size: Least side of a square image that it takes, in pixels; 1 where known_sizes tells more.
+        known_sizes: Sides of square images that it takes, if it refused some that were tried; else empty.
         unused: Names of parameters that no feature map depends on, as those beyond a smaller depth.
     """
 
@@ -254,7 +254,7 @@ def _probe(encoder: nn.Module, name: str, in_channels: int) -> EncoderGeometry:
         channels=channels,
         strides=strides,
         rounding=tuple(rounding[::-1]),
-        min_size=min(known_sizes) if known_sizes else _least_side(run, largest),
+        min_size=1 if known_sizes else _least_side(run, largest),
         known_sizes=known_sizes,
         unused=_unused_parameters(copied, in_channels, largest),
     )
