@@ -1,5 +1,6 @@
 """What the README shows is true: its code runs, and so do its commands, on a small job."""
 
+import json
 import re
 import shlex
 import shutil
@@ -11,7 +12,8 @@ from PIL import Image
 
 from unetseg.__main__ import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -26,7 +28,7 @@ def folder(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     """The folder in which a reader of the README types: data of their own, and photos."""
     shutil.copytree(squares, tmp_path / "my_data")
     shutil.copytree(squares, tmp_path / "camvid")
-    shutil.copytree(Path(__file__).parents[1] / "configs", tmp_path / "configs")
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
     (tmp_path / "photos").mkdir()
     for path in ("photo.jpg", "photos/a.jpg"):
         Image.fromarray(np.zeros((35, 49, 3), dtype=np.uint8)).save(tmp_path / path)
@@ -55,9 +57,21 @@ def test_the_code_runs(folder: Path) -> None:
 
 
 def test_every_file_it_names_is_there() -> None:
-    root = Path(__file__).parents[1]
     for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (root / link).is_file(), link
+        assert (ROOT / link).is_file(), link
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_its_results_are_those_that_were_measured(path: Path) -> None:
+    result = json.loads(path.read_text(encoding="utf-8"))
+    (row,) = [line for line in README.splitlines() if line.startswith(f"| {result['name']} |")]
+    shown = [cell.strip() for cell in row.strip("|").split("|")]
+    assert shown[2:] == [
+        str(result["epochs"]),
+        str(result["minutes"]),
+        f"{result['val_iou']:.3f}",
+        f"{result['test_iou']:.3f}",
+    ]
 
 
 def test_it_never_installs_the_other_project() -> None:
