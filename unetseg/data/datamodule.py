@@ -23,9 +23,9 @@ from unetseg.errors import DataError
 
 __all__ = ["Batch", "Item", "SceneSource", "SegmentationDataModule", "SegmentationDataset"]
 
-# crop_size and scale_range where they aren't given
-_FOLDER_DEFAULTS = 320, (0.6, 1.6)
-_SCENE_DEFAULTS = 96, (1.0, 1.0)
+# crop_size, scale_range and color_jitter where they aren't given; scenes come in all colours as they are
+_FOLDER_DEFAULTS = 320, (0.6, 1.6), 0.3
+_SCENE_DEFAULTS = 96, (1.0, 1.0), 0.0
 
 _SCENE_SEEDS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 
@@ -104,7 +104,8 @@ class SegmentationDataModule(LightningDataModule):
         scale_range: range of the factor on the size before the crop; 0.6..1.6 with ``root``, otherwise 1.
         horizontal_flip: mirror left and right half of the time.
         vertical_flip: mirror top and bottom half of the time, for images without an up and a down.
-        color_jitter: strength of the changes in brightness, contrast, saturation and hue, in [0, 1].
+        color_jitter: strength of the changes in brightness, contrast, saturation and hue, in [0, 1]; 0.3 with
+            ``root``, otherwise 0.
         batch_size: pairs in a training batch; with so many pairs or more, an incomplete batch is left out.
         num_workers: processes that load data; by default half the cores, at most 8.
         split_seed: seed of the split that is drawn where the folder isn't split.
@@ -131,11 +132,11 @@ class SegmentationDataModule(LightningDataModule):
         scale_range: tuple[float, float] | None = None,
         horizontal_flip: bool = True,
         vertical_flip: bool = False,
-        color_jitter: float = 0.3,
+        color_jitter: float | None = None,
         batch_size: int = 8,
         num_workers: int | None = None,
         split_seed: int = 0,
-        synthetic_length: int = 320,
+        synthetic_length: int = 360,
     ) -> None:
         super().__init__()
         _check_least("batch_size", batch_size, 1)
@@ -148,14 +149,14 @@ class SegmentationDataModule(LightningDataModule):
         self.num_workers = _default_num_workers() if num_workers is None else num_workers
         self._mask_format = mask_format
         self._ignore_index = ignore_index
-        default_crop, default_scales = _SCENE_DEFAULTS if root is None else _FOLDER_DEFAULTS
+        default_crop, default_scales, default_jitter = _SCENE_DEFAULTS if root is None else _FOLDER_DEFAULTS
         self._transform = TrainingTransform(
             crop_size=default_crop if crop_size is None else crop_size,
             ignore_index=ignore_index,
             scale_range=default_scales if scale_range is None else scale_range,
             horizontal_flip=horizontal_flip,
             vertical_flip=vertical_flip,
-            color_jitter=color_jitter,
+            color_jitter=default_jitter if color_jitter is None else color_jitter,
         )
         self._samples = {} if root is None else find_samples(root, split_seed=split_seed)
         self.classes: list[str] = self._resolve_classes(classes)
@@ -172,7 +173,7 @@ class SegmentationDataModule(LightningDataModule):
                 "scale_range": None if scale_range is None else [float(scale) for scale in scale_range],
                 "horizontal_flip": bool(horizontal_flip),
                 "vertical_flip": bool(vertical_flip),
-                "color_jitter": float(color_jitter),
+                "color_jitter": None if color_jitter is None else float(color_jitter),
                 "batch_size": int(batch_size),
                 "num_workers": None if num_workers is None else int(num_workers),
                 "split_seed": int(split_seed),
