@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import difflib
 import functools
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -237,7 +238,7 @@ def _probe(encoder: nn.Module, name: str, in_channels: int) -> EncoderGeometry:
         )
     channels = tuple(channel for channel, _, _ in seen[-1])
     largest = seen[-1][0][1]
-    strides = tuple(2 ** round_log2(largest / side) for _, side, _ in seen[-1])
+    strides = tuple(2 ** max(0, round(math.log2(largest / side))) for _, side, _ in seen[-1])
     rounding: list[Rounding] = []
     for high, low in _levels_with_grid(channels):
         ratio = strides[low] // strides[high]
@@ -266,11 +267,6 @@ def _unused_parameters(encoder: nn.Module, in_channels: int, side: int) -> tuple
         features = encoder(torch.empty(2, in_channels, side, side, device="meta"))
         torch.stack([feature.sum() for feature in features if feature.requires_grad]).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return tuple(name for name, parameter in encoder.named_parameters() if parameter.grad is None)
-
-
-def round_log2(ratio: float) -> int:
-    """The exponent of the power of two nearest to a ratio of sides."""
-    return max(0, round(torch.tensor(ratio).log2().item()))
 
 
 def _levels_with_grid(channels: tuple[int, ...]) -> list[tuple[int, int]]:
