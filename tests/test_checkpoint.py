@@ -12,6 +12,8 @@ from unetseg.config import UpsampleOptions
 from unetseg.errors import CheckpointError
 from unetseg.task import SegmentationTask
 
+pytestmark = pytest.mark.filterwarnings("ignore:decoder stages")  # kernels of all kinds are stored
+
 
 def save(task: SegmentationTask, path: Path) -> Path:
     """A checkpoint made from Python, without the command line."""
@@ -100,3 +102,15 @@ def test_weights_of_another_network_are_explained(task: SegmentationTask, tmp_pa
     torch.save(content, path)
     with pytest.raises(CheckpointError, match="weights don't fit the network"):
         read_checkpoint(path).build_model()
+
+
+def test_a_checkpoint_from_before_an_option_has_its_default(task: SegmentationTask, tmp_path: Path) -> None:
+    path = save(task, tmp_path / "some.ckpt")
+    content = torch.load(path, weights_only=True)
+    for name in ("decoder", "block", "head", "deep_supervision"):
+        del content["hyper_parameters"][name]
+    for name in ("method", "init"):
+        del content["hyper_parameters"]["upsample"][name]
+    torch.save(content, path)
+    image = torch.rand(1, 3, 33, 47)
+    assert torch.equal(read_checkpoint(path).build_model()(image), task.model.eval()(image))

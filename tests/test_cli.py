@@ -134,6 +134,7 @@ def test_two_seeded_runs_are_equal(squares: Path) -> None:
     assert not all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.filterwarnings("ignore:decoder stages")
 def test_options_reach_the_network(squares: Path) -> None:
     fit(
         squares,
@@ -296,3 +297,31 @@ def test_every_config_runs(config: Path, squares: Path) -> None:
 
 def read_classes(path: str) -> list[str]:
     return torch.load(path, weights_only=True)["hyper_parameters"]["classes"]
+
+
+def test_decoder_options_reach_the_checkpoint_and_come_back(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [
+        "--model.decoder=unetplusplus",
+        "--model.head=upsample",
+        "--model.deep_supervision=true",
+        "--model.decoder_channels=[16, 8]",
+        "--model.upsample.method=[pixel_shuffle, conv_transpose, blurred_conv_transpose]",
+        "--model.upsample.init=balanced",
+        "--model.block.norm=group",
+        "--model.block.attention=[scse, gate]",
+    ]
+    assert fit(squares, *options) == 0
+    saved = torch.load("runs/version_0/best.ckpt", weights_only=True)["hyper_parameters"]
+    assert saved["block"]["attention"] == ["scse", "gate"]
+    assert saved["upsample"]["method"] == ["pixel_shuffle", "conv_transpose", "blurred_conv_transpose"]
+    assert main(["test", "--ckpt_path=runs/version_0/best.ckpt", *TINY[-2:]]) == 0
+    assert main(["fit", "--ckpt_path=runs/version_0/last.ckpt", "--trainer.max_epochs=2", *TINY[-2:]]) == 0
+    said = failure(capsys, ["test", "--ckpt_path=runs/version_0/best.ckpt", "--model.block.norm=batch"])
+    assert "--model.block is" in said
+    assert Predictor.from_checkpoint("runs/version_0/best.ckpt")(np.zeros((35, 47, 3), np.uint8)).shape == (35, 47)
+
+
+def test_a_choice_that_does_not_exist_is_explained(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["fit", f"--data.root={squares}", "--data.classes=[background, square]"]
+    assert "batch" in failure(capsys, [*common, "--model.block.norm=bacth"], code=2)
+    assert "kernel_size" in failure(capsys, [*common, *TINY, "--model.upsample.kernel_size=[4, 4]"])

@@ -1,11 +1,15 @@
 """UNet: any encoder, any size."""
 
+import json
+from pathlib import Path
+
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
 
 from unetseg import UNet
-from unetseg.errors import EncoderError, ImageError
+from unetseg.errors import EncoderError, ImageError, OptionError
 
 ENCODERS = [
     "resnet18",
@@ -48,7 +52,7 @@ def test_every_pair_of_sizes_from_33_to_70(kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kernel_size", [2, 3, 4, 5])
 @pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.filterwarnings("ignore:the transposed convolutions")
+@pytest.mark.filterwarnings("ignore:decoder stages")
 @torch.no_grad()
 def test_every_encoder_and_kernel(encoder: str, kernel_size: int) -> None:
     model = UNet(encoder, classes=3, upsample={"kernel_size": kernel_size})
@@ -145,7 +149,7 @@ def test_nothing_is_interpolated_or_filled(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("torch.nn.functional.interpolate", forbidden)
     monkeypatch.setattr("torch.nn.functional.pad", forbidden)
-    assert model.head(model.decoder(features, size=(95, 127))).shape == (1, 3, 95, 127)
+    assert model.head(model.decoder(features, size=(95, 127)), size=(95, 127)).shape == (1, 3, 95, 127)
 
 
 def loss_after(model: UNet, image: Tensor, mask: Tensor, steps: int) -> float:
@@ -216,3 +220,130 @@ def test_dynamic_export_equals_eager() -> None:
     for height, width in ((64, 96), (65, 97), (63, 101), (70, 66)):
         image = torch.rand(2, 3, height, width)
         torch.testing.assert_close(exported(image), model(image), atol=1e-4, rtol=1e-4)
+
+
+VARIANTS = {
+    "plain": {},
+    "unetplusplus": {"decoder": "unetplusplus"},
+    "upsampling head": {"head": "upsample", "upsample": {"kernel_size": [4, 4, 2]}},
+    "deep supervision": {"deep_supervision": True},
+    "all of it": {
+        "decoder": "unetplusplus",
+        "head": "upsample",
+        "deep_supervision": True,
+        "upsample": {"method": ["pixel_shuffle", "conv_transpose", "blurred_conv_transpose"], "groups": [1, 2, 1]},
+        "block": {"norm": "group", "activation": "silu", "dropout": 0.1, "residual": True, "attention": "scse"},
+    },
+}
+variants = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def small(variant: str, encoder: str = "resnet18") -> UNet:
+    torch.manual_seed(0)
+    options = VARIANTS[variant]
+    channels = (16, 8) if options.get("head") == "upsample" else (16, 8, 8)
+    return UNet(encoder, classes=3, encoder_depth=3, decoder_channels=channels, **options)
+
+
+@variants
+@pytest.mark.parametrize("encoder", ["resnet18", "efficientnet-b0", "densenet121", "vgg11_bn"])
+@pytest.mark.filterwarnings("ignore:head")
+def test_every_variant_gives_logits_of_the_images_size(variant: str, encoder: str) -> None:
+    model = small(variant, encoder)
+    for size in ((33, 47), (40, 38)):
+        logits = model.forward_all(torch.rand(2, 3, *size))
+        assert [tuple(x.shape) for x in logits] == [(2, 3, *size)] * len(logits)
+    assert len(logits) == {"deep supervision": 3, "all of it": 2}.get(variant, 1)
+    torch.stack(logits).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.slow
+@variants
+@pytest.mark.parametrize("encoder", ENCODERS)
+@torch.no_grad()
+def test_every_variant_with_every_encoder(variant: str, encoder: str) -> None:
+    options = {name: value for name, value in VARIANTS[variant].items() if name != "upsample"}
+    model = UNet(encoder, classes=3, **options)
+    for height, width in ((97, 131), (101, 64), (127, 127)):
+        logits = model.forward_all(torch.rand(2, 3, height, width))
+        assert all(x.shape == (2, 3, height, width) and x.isfinite().all() for x in logits)
+
+
+@variants
+@pytest.mark.filterwarnings("ignore:head")
+def test_what_save_pretrained_writes_from_pretrained_reads(variant: str, tmp_path: Path) -> None:
+    model = small(variant).eval()
+    model.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} >= {"model.safetensors", "config.json"}
+    assert json.loads((tmp_path / "config.json").read_text())["encoder_weights"] is None
+    again = UNet.from_pretrained(tmp_path)
+    image = torch.rand(1, 3, 33, 47)
+    assert torch.equal(again(image), model(image))
+
+
+def test_from_pretrained_downloads_nothing_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the model, nor the encoder's weights that it was trained from."""
+    weights = tmp_path / "encoder.pth"
+    torch.save(UNet("resnet18", classes=2).encoder.state_dict(), weights)
+    model = UNet("resnet18", classes=2, encoder_weights=str(weights), mean=(0.1, 0.2, 0.3))
+    model.save_pretrained(tmp_path / "saved")
+    weights.unlink()
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("went online"))
+    again = UNet.from_pretrained(tmp_path / "saved")
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-convnext_atto"])
+def test_takes_the_encoder_of_an_smp_unet(encoder: str, tmp_path: Path) -> None:
+    theirs = smp.Unet(encoder, encoder_weights=None, classes=2)
+    torch.save(theirs.state_dict(), tmp_path / "smp.pth")
+    ours = UNet(encoder, classes=3, encoder_weights=str(tmp_path / "smp.pth"))
+    image = torch.rand(1, 3, 64, 64)
+    for expected, feature in zip(theirs.eval().encoder(image), ours.eval().encoder(image), strict=True):
+        assert torch.equal(feature, expected)
+
+
+@pytest.mark.parametrize("decoder", ["unet", "unetplusplus"])
+@pytest.mark.parametrize("head", ["conv", "upsample"])
+def test_one_dynamic_graph_serves_every_size(decoder: str, head: str) -> None:
+    """No graph breaks; one compilation for sizes of every parity."""
+    torch.manual_seed(0)
+    model = UNet("resnet18", classes=2, encoder_depth=3, decoder=decoder, head=head).eval()
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, _example: list[Tensor]) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend=count, fullgraph=True, dynamic=True)
+    with torch.no_grad():
+        for size in ((64, 96), (65, 97), (63, 101), (70, 66)):
+            image = torch.rand(2, 3, *size)
+            torch.testing.assert_close(compiled(image), model(image), atol=1e-4, rtol=1e-4)
+    assert len(graphs) == 1
+
+
+def test_a_batch_that_batch_norm_cannot_train_on_is_explained() -> None:
+    model = UNet("resnet18", classes=2)
+    with pytest.raises(ImageError, match=r"can't train on a batch of one image of 32x31 pixels.*Use a larger batch"):
+        model(torch.rand(1, 3, 31, 32))
+    assert model.eval()(torch.rand(1, 3, 31, 32)).shape == (1, 2, 31, 32)
+
+
+def test_unknown_choices_are_explained() -> None:
+    with pytest.raises(OptionError, match=r"decoder is 'unet\+\+'; it can be 'unet', 'unetplusplus'"):
+        UNet(classes=2, decoder="unet++")
+    with pytest.raises(OptionError, match=r"head is 'transposed'; it can be 'conv', 'upsample'"):
+        UNet(classes=2, head="transposed")
+
+
+def test_the_head_has_the_last_stages_options() -> None:
+    with pytest.warns(UserWarning, match=r"head: neighbouring pixels .*; kernel_size 4"):
+        model = UNet(classes=3, head="upsample", upsample={"kernel_size": [4, 4, 4, 4, 3], "groups": [2, 1, 1, 1, 1]})
+    assert model.head.kernel_size == (3, 3)
+    assert model.head.bias is not None
+    assert [block.upsample.groups for block in model.decoder.blocks] == [2, 1, 1, 1]
+    with pytest.raises(OptionError, match=r"upsample.kernel_size: 4 values for 5 decoder stages"):
+        UNet(classes=3, head="upsample", upsample={"kernel_size": [4, 4, 4, 4]})

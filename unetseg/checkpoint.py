@@ -13,6 +13,7 @@ from unetseg.model import UNet
 __all__ = ["Checkpoint", "read_checkpoint"]
 
 _NETWORK_OPTIONS = ("encoder", "encoder_depth", "decoder_channels", "upsample")
+_LATER_OPTIONS = ("decoder", "block", "head", "deep_supervision")  # earlier checkpoints have their defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Checkpoint:
         Raises:
             CheckpointError: If the weights don't fit the network that the checkpoint describes.
         """
-        options = {name: self.hyper_parameters[name] for name in _NETWORK_OPTIONS}
+        names = (*_NETWORK_OPTIONS, *_LATER_OPTIONS)
+        options = {name: self.hyper_parameters[name] for name in names if name in self.hyper_parameters}
         model = UNet(classes=len(self.classes), **options)
         # a compiled model's keys carry torch.compile's prefix
         keys = {key: key.replace("_orig_mod.", "") for key in self.weights}

@@ -6,7 +6,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import torch
 from jsonargparse import Namespace, lazy_instance  # type: ignore[attr-defined]  # public, but not in its __all__
@@ -16,13 +16,25 @@ from pytorch_lightning.loggers import CSVLogger
 
 from unetseg.callbacks import BestAndLastCheckpoint, IoUTable
 from unetseg.checkpoint import Checkpoint, read_checkpoint
-from unetseg.config import UpsampleOptions
+from unetseg.config import (
+    Activation,
+    Attention,
+    BlockOptions,
+    Norm,
+    UpsampleInit,
+    UpsampleMethod,
+    UpsampleOptions,
+)
 from unetseg.data.datamodule import SegmentationDataModule
 from unetseg.errors import CheckpointError, UnetsegError
 from unetseg.task import SegmentationTask
 
 __all__ = ["main"]
 
+OPTION_GROUPS: dict[str, type[UpsampleOptions] | type[BlockOptions]] = {
+    "upsample": UpsampleOptions,
+    "block": BlockOptions,
+}
 RUNS = "runs"
 DEFAULT_EPOCHS = 40
 
@@ -110,6 +122,15 @@ _EXAMPLES = {
     "model.decoder_channels": "'[256, 128, 64, 32, 16]'",
     "model.upsample.kernel_size": "4, or one a stage, deepest first: '[4, 4, 3, 3, [4, 2]]'",
     "model.upsample.padding": "auto, or one a stage, deepest first: '[1, 1, auto, auto, auto]'",
+} | {
+    f"model.{name}": f"{get_args(choices)[0]}; it can be {', '.join(get_args(choices))}, or a list of one a stage"
+    for name, choices in {
+        "upsample.method": UpsampleMethod,
+        "upsample.init": UpsampleInit,
+        "block.norm": Norm,
+        "block.activation": Activation,
+        "block.attention": Attention,
+    }.items()
 }
 
 
@@ -147,7 +168,8 @@ class _Command(LightningCLI):
         elif self.config[verb].data.root is None:
             settings = dict(BUILT_IN)
             if self.config[verb].model.encoder_depth == len(BUILT_IN_DECODER_CHANNELS):
-                settings["model.decoder_channels"] = BUILT_IN_DECODER_CHANNELS
+                blocks = len(BUILT_IN_DECODER_CHANNELS) - (self.config[verb].model.head == "upsample")
+                settings["model.decoder_channels"] = BUILT_IN_DECODER_CHANNELS[:blocks]
             self._parser(verb).set_defaults(settings)
             self.config = parser.parse_args(args)
         seeded = type(self.config[verb].seed_everything) is int  # without a seed it is True
@@ -159,8 +181,8 @@ class _Command(LightningCLI):
         settings = {f"data.{name}": value for name, value in checkpoint.data_settings.items()}
         settings["data.classes"] = checkpoint.classes
         for name, value in checkpoint.hyper_parameters.items():
-            if name == "upsample":
-                settings |= {f"model.upsample.{option}": setting for option, setting in value.items()}
+            if name in OPTION_GROUPS:
+                settings |= {f"model.{name}.{option}": setting for option, setting in value.items()}
             elif name not in ("classes", "ignore_index"):
                 settings[f"model.{name}"] = value
         settings |= {f"trainer.{name}": value for name, value in checkpoint.run_length.items() if value is not None}
@@ -219,8 +241,8 @@ def _check_agreement(config: Namespace, checkpoint: Checkpoint) -> None:
         if name in ("classes", "encoder_weights") or name not in config.model:
             continue
         given = config.model[name]
-        if name == "upsample":
-            given = UpsampleOptions.of(given.as_dict()).to_dict()
+        if name in OPTION_GROUPS:
+            given, saved = (OPTION_GROUPS[name].of(options).to_dict() for options in (given.as_dict(), saved))
         if given is None:
             config.model[name] = saved
         elif given != saved:

@@ -1,6 +1,14 @@
 """What a user can do wrong, one class a domain: the command line prints these without a traceback."""
 
-__all__ = ["AlignmentError", "CheckpointError", "DataError", "EncoderError", "ImageError", "UnetsegError"]
+__all__ = [
+    "AlignmentError",
+    "CheckpointError",
+    "DataError",
+    "EncoderError",
+    "ImageError",
+    "OptionError",
+    "UnetsegError",
+]
 
 
 class UnetsegError(ValueError):
@@ -9,6 +17,10 @@ class UnetsegError(ValueError):
 
 class AlignmentError(UnetsegError):
     """A transposed convolution can't reach the size that was asked of it."""
+
+
+class OptionError(UnetsegError):
+    """An option of a network doesn't exist, or has a value that it doesn't take."""
 
 
 class EncoderError(UnetsegError):

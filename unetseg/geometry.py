@@ -11,6 +11,7 @@ each side, and ``op`` adds rows at the bottom/right only. Those rows are compute
 """
 
 from collections.abc import Iterable
+from itertools import count
 from typing import Literal
 
 from unetseg.errors import AlignmentError
@@ -20,7 +21,10 @@ __all__ = [
     "bias_only_rows",
     "classify_rounding",
     "conv_transpose_output_size",
+    "filling_kernel",
+    "leaves_bias_only_rows",
     "leaves_holes",
+    "overlap",
     "plan_padding",
     "reachable_sizes",
     "signed_output_padding",
@@ -132,6 +136,20 @@ def skip_sizes(n: int, s: int, rounding: Rounding = "any") -> range:
     return range(s * n if rounding == "down" else s * (n - 1) + 1, s * n + 1 if rounding == "up" else s * (n + 1))
 
 
+def overlap(k: int, s: int, d: int = 1) -> tuple[int, ...]:
+    """How many taps of the kernel meet in an output pixel, for each of the s phases of the stride.
+
+    Where the phases differ, some pixels are sums of more products than their neighbours, which shows as a
+    checkerboard (Odena et al., "Deconvolution and Checkerboard Artifacts", distill.pub, 2016). They are equal where
+    the stride divides the kernel and shares no factor with the dilation.
+
+    Example:
+        >>> overlap(4, s=2), overlap(3, s=2), overlap(2, s=2), overlap(2, s=2, d=2)
+        ((2, 2), (2, 1), (1, 1), (2, 0))
+    """
+    return tuple(sum(d * tap % s == phase for tap in range(k)) for phase in range(s))
+
+
 def leaves_holes(k: int, s: int, d: int = 1) -> bool:
     """Whether output pixels all over the map get no input at all, only the bias.
 
@@ -141,7 +159,7 @@ def leaves_holes(k: int, s: int, d: int = 1) -> bool:
         >>> leaves_holes(2, s=2), leaves_holes(2, s=2, d=2), leaves_holes(1, s=2)
         (False, True, True)
     """
-    return len({d * tap % s for tap in range(k)}) < s
+    return 0 in overlap(k, s, d)
 
 
 def bias_only_rows(n: int, size: int, k: int, s: int = 1, p: int = 0, d: int = 1) -> int:
@@ -157,6 +175,34 @@ def bias_only_rows(n: int, size: int, k: int, s: int = 1, p: int = 0, d: int = 1
     """
     written = {i * s + tap * d - p for i in range(n) for tap in range(k)}
     return sum(row not in written for row in range(size))
+
+
+def leaves_bias_only_rows(k: int, s: int, p: int, d: int = 1, rounding: Rounding = "any") -> bool:
+    """Whether some skip of a stage that rounds so has rows that hold the bias alone.
+
+    Example:
+        >>> leaves_bias_only_rows(2, s=2, p=0, rounding="down"), leaves_bias_only_rows(2, s=2, p=0, rounding="up")
+        (True, False)
+    """
+    n = d * k + 1  # the last rows of a larger map are written by the same taps
+    largest = skip_sizes(n, s, rounding)[-1]  # its rows include those of the smaller ones
+    return bias_only_rows(n, largest, k, s, p, d) > 0
+
+
+def filling_kernel(s: int, rounding: Rounding = "any") -> int:
+    """The least kernel that gives every pixel of every skip as much input as its neighbours.
+
+    It is a multiple of the stride, at least twice it, so that neighbouring inputs overlap, and with its planned
+    padding it leaves no bias-only row. Where the stride is 1 it is 3, the least that keeps the size in the middle.
+
+    Example:
+        >>> [filling_kernel(s) for s in (1, 2, 4)], filling_kernel(4, rounding="up")
+        ([3, 4, 12], 8)
+    """
+    if s == 1:
+        return 3
+    kernels = count(2 * s, s)
+    return next(k for k in kernels if not leaves_bias_only_rows(k, s, plan_padding(k, s, 1, rounding), 1, rounding))
 
 
 def classify_rounding(pairs: Iterable[tuple[int, int]], s: int) -> Rounding:

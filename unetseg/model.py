@@ -1,27 +1,37 @@
 """UNet: normalisation, encoder, decoder, head."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from unetseg.config import UpsampleOptions
+from unetseg.config import BlockOptions, DecoderName, HeadName, UpsampleOptions, check_choice
 from unetseg.encoders import build_encoder, encoder_geometry, load_encoder_weights, normalization
 from unetseg.errors import EncoderError, ImageError
-from unetseg.nn.decoder import UNetDecoder
-from unetseg.nn.init import initialize_head
+from unetseg.geometry import Rounding
+from unetseg.nn import AuxiliaryHead, SegmentationHead, UNetDecoder, UNetPlusPlusDecoder, build_upsample
+from unetseg.nn.upsample.guards import warn_of_artifacts
 
 __all__ = ["UNet"]
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
+DECODERS: dict[str, type[UNetDecoder] | type[UNetPlusPlusDecoder]] = {
+    "unet": UNetDecoder,
+    "unetplusplus": UNetPlusPlusDecoder,
+}
 
 
-class UNet(nn.Module):
+class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag="image-segmentation"):
     """A UNet with any encoder, whose logits have the image's size at any size.
 
     The model owns its preprocessing: it takes images as they are and normalises them itself, so that training,
     inference and an exported graph can't differ in it.
+
+    ``save_pretrained(folder)`` and ``UNet.from_pretrained(folder)`` write and read ``model.safetensors`` and
+    ``config.json``; nothing is downloaded when a folder is given.
 
     Args:
         encoder: Encoder's name in segmentation-models-pytorch, or a timm name after "tu-".
@@ -29,9 +39,15 @@ class UNet(nn.Module):
         encoder_weights: None for random ones, a name such as "imagenet", or the path of a local file.
         encoder_depth: Number of the encoder's downsampling stages.
         in_channels: Channels of the image.
-        decoder_channels: Channels after each decoder stage, deepest first. None: the last of
-            256, 128, 64, 32, 16, as many as there are stages.
-        upsample: Options of the transposed convolutions, an ``UpsampleOptions`` or a mapping of its fields.
+        decoder: "unet", or "unetplusplus" with dense nodes between encoder and decoder.
+        decoder_channels: Channels after each decoder stage, deepest first. None: 256, 128, 64, 32, 16, of which
+            shallower encoders leave out the first; with ``head="upsample"``, the last is left out.
+        upsample: How to upsample, an ``UpsampleOptions`` or a mapping of its fields.
+        block: What decoder stages do besides, a ``BlockOptions`` or a mapping of its fields.
+        head: "conv", a 3x3 convolution at full resolution; or "upsample": the last upsampling gives the logits itself,
+            from stride 2, which saves the dearest stage. Its options are those of the last stage in ``upsample``.
+        deep_supervision: Whether every decoder stage but the last has logits of its own, for the loss, see
+            :meth:`forward_all`.
         mean: Mean of each image channel, of values in [0, 1]. None: what the encoder's published weights expect.
         std: Standard deviation of each image channel, likewise.
 
@@ -42,6 +58,7 @@ class UNet(nn.Module):
     Raises:
         EncoderError: If the encoder or its weights don't exist.
         AlignmentError: If a kernel can't reach the encoder's skips.
+        OptionError: If an option has a value that it doesn't take.
         ImageError: In forward, if the image is smaller than the encoder takes.
 
     Example:
@@ -61,8 +78,12 @@ class UNet(nn.Module):
         encoder_weights: str | None = None,
         encoder_depth: int = 5,
         in_channels: int = 3,
+        decoder: DecoderName = "unet",
         decoder_channels: Sequence[int] | None = None,
         upsample: UpsampleOptions | Mapping[str, Any] | None = None,
+        block: BlockOptions | Mapping[str, Any] | None = None,
+        head: HeadName = "conv",
+        deep_supervision: bool = False,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
@@ -76,17 +97,75 @@ class UNet(nn.Module):
         self.min_size, self.known_sizes = geometry.min_size, geometry.known_sizes
         for name, parameter in self.encoder.named_parameters():
             parameter.requires_grad_(name not in geometry.unused)
+        check_choice("decoder", decoder, DecoderName)
+        check_choice("head", head, HeadName)
+        upsample, block = UpsampleOptions.of(upsample), BlockOptions.of(block)
         stages = len(geometry.strides) - 1
-        self.decoder = UNetDecoder(
+        blocks = stages if head == "conv" else stages - 1
+        self.decoder: UNetDecoder | UNetPlusPlusDecoder = DECODERS[decoder](
             geometry.channels,
-            DECODER_CHANNELS[-stages:] if decoder_channels is None else decoder_channels,
+            DECODER_CHANNELS[-stages:][:blocks] if decoder_channels is None else decoder_channels,
             encoder_strides=geometry.strides,
-            rounding=geometry.rounding,
-            upsample=upsample,
+            rounding=geometry.rounding[:blocks],
+            upsample=upsample.first(blocks, stages),
+            block=block,
             image_channels=0,  # the geometry has marked the image as no skip already
+            output_stride=1 if head == "conv" else geometry.strides[1],
         )
-        self.head = nn.Conv2d(self.decoder.out_channels, classes, kernel_size=3, padding=1)
-        initialize_head(self.head)
+        self.head: nn.Module
+        if head == "conv":
+            self.head = SegmentationHead(self.decoder.out_channels, classes)
+        else:
+            self.head = self._upsampling_head(classes, upsample.stage(stages - 1, stages), geometry.rounding[-1])
+        self.auxiliary_heads = nn.ModuleList()
+        if deep_supervision:
+            for i in range(blocks - 1):
+                rounding = set(geometry.rounding[i + 1 :])
+                self.auxiliary_heads.append(
+                    AuxiliaryHead(
+                        self.decoder.stage_channels[i],
+                        classes,
+                        stride=self.decoder.stage_strides[i],
+                        rounding=rounding.pop() if len(rounding) == 1 else "any",
+                        label=f"auxiliary head of decoder stage {i}",
+                    )
+                )
+        self.config = {
+            "encoder": encoder,
+            "classes": classes,
+            "encoder_weights": None,  # what is saved holds the weights: loading it must not fetch others
+            "encoder_depth": encoder_depth,
+            "in_channels": in_channels,
+            "decoder": decoder,
+            "decoder_channels": list(self.decoder.stage_channels),
+            "upsample": upsample.to_dict(),
+            "block": block.to_dict(),
+            "head": head,
+            "deep_supervision": deep_supervision,
+            "mean": self.mean.flatten().tolist(),
+            "std": self.std.flatten().tolist(),
+        }
+
+    def _upsampling_head(self, classes: int, options: dict[str, Any], rounding: Rounding) -> nn.Module:
+        options |= {
+            "stride": self.decoder.stage_strides[-1],
+            "groups": 1,  # the classes needn't divide by it
+            "bias": True,  # no norm follows
+            "label": "head",
+        }
+        head = build_upsample(self.decoder.out_channels, classes, rounding=rounding, **options)
+        warn_of_artifacts([head])
+        return head
+
+    def save_pretrained(self, save_directory: str | Path, *, config: Any = None, **options: Any) -> str | None:
+        """Write ``model.safetensors``, ``config.json`` and a model card to a folder.
+
+        Args:
+            save_directory: The folder; made if it isn't there.
+            config: Not needed: the model knows its own.
+            options: Those of huggingface_hub's ``ModelHubMixin.save_pretrained``, such as ``push_to_hub``.
+        """
+        return super().save_pretrained(save_directory, config=config or self.config, **options)
 
     def _per_channel(self, name: str, values: Sequence[float] | None, default: Sequence[float]) -> Tensor:
         if values is None:
@@ -124,25 +203,45 @@ class UNet(nn.Module):
         Returns:
             (N, classes, H, W).
         """
+        features = self._features(image)
+        decoded = self.decoder(features, size=image.shape[-2:])  # (N, decoder_channels[-1], ~H, ~W)
+        return self.head(decoded, size=image.shape[-2:])  # type: ignore[no-any-return]  # torch types a module's call as Any
+
+    def forward_all(self, image: Tensor) -> list[Tensor]:
+        """Logits for the loss: those of ``forward``, then with deep supervision those of the other decoder stages.
+
+        Args:
+            image: As ``forward`` takes it.
+
+        Returns:
+            A list of (N, classes, H, W), the auxiliary ones from the shallowest stage to the deepest.
+        """
+        maps = self.decoder.forward_stages(self._features(image), size=image.shape[-2:])
+        logits = [self.head(maps[-1], size=image.shape[-2:])]
+        for auxiliary, decoded in reversed(list(zip(self.auxiliary_heads, maps, strict=False))):
+            logits.append(auxiliary(decoded, size=image.shape[-2:]))
+        return logits
+
+    def _features(self, image: Tensor) -> list[Tensor]:
+        """Feature maps (N, C_i, ~H / stride_i, ~W / stride_i), full size first, of an image as ``forward`` takes it."""
         height, width = image.shape[-2:]
         if not torch.compiler.is_exporting() and min(height, width) < self.min_size:
             raise ImageError(
                 f"an image of {width}x{height} pixels is too small for encoder {self.encoder_name!r}, which takes "
                 f"{self.min_size}x{self.min_size} and more. Use larger images, or a smaller encoder_depth."
             )
-        features = self._encode(self.normalize(image))  # (N, C_i, ~H / stride_i, ~W / stride_i), full size first
-        decoded = self.decoder(features, size=(height, width))  # (N, decoder_channels[-1], H, W)
-        return self.head(decoded)  # type: ignore[no-any-return]  # torch types a module's call as Any
-
-    def _encode(self, image: Tensor) -> list[Tensor]:
-        if not self.known_sizes:
-            return self.encoder(image)  # type: ignore[no-any-return]  # torch types a module's call as Any
+        image = self.normalize(image)
         try:
             return self.encoder(image)  # type: ignore[no-any-return]  # torch types a module's call as Any
         except (AssertionError, RuntimeError, ValueError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if self.training and "more than 1 value per channel" in str(error):
+                raise ImageError(
+                    f"encoder {self.encoder_name!r} can't train on a batch of one image of {width}x{height} pixels: "
+                    f"its deepest map is a single pixel, which batch norm can't normalise. Use a larger batch or "
+                    f"larger images, or a smaller encoder_depth."
+                ) from error
+            if not self.known_sizes or isinstance(error, torch.OutOfMemoryError):
                 raise
-            height, width = image.shape[-2:]
             raise ImageError(
                 f"encoder {self.encoder_name!r} doesn't take an image of {width}x{height} pixels; of the square sizes "
                 f"tried it takes {', '.join(map(str, self.known_sizes))}. Use one of them, or another encoder."

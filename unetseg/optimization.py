@@ -15,12 +15,12 @@ def build_optimizer(model: UNet, *, lr: float, encoder_lr: float, weight_decay: 
 
     Args:
         model: The network.
-        lr: Peak learning rate of the decoder and the head.
+        lr: Peak learning rate of the decoder and the heads.
         encoder_lr: Peak learning rate of the encoder.
         weight_decay: AdamW's, for both.
     """
     encoder = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
-    rest = [*model.decoder.parameters(), *model.head.parameters()]
+    rest = [parameter for name, parameter in model.named_parameters() if not name.startswith("encoder.")]
     return AdamW(
         [
             {"params": encoder, "lr": encoder_lr, "name": "encoder"},

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,7 +10,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from unetseg.config import UpsampleOptions
+from unetseg.config import BlockOptions, DecoderName, HeadName, UpsampleOptions
 from unetseg.errors import CheckpointError, ImageError, UnetsegError
 from unetseg.losses import CrossEntropyDiceLoss
 from unetseg.metrics import PerClassIoU, mean_iou
@@ -32,9 +33,15 @@ class SegmentationTask(pl.LightningModule):
         encoder: Encoder's name, of segmentation-models-pytorch, or of timm after "tu-".
         encoder_weights: None for random ones, a name such as "imagenet", or the path of a local file.
         encoder_depth: Number of the encoder's downsampling stages.
-        decoder_channels: Channels after each decoder stage, deepest first; None for the last of
-            256, 128, 64, 32, 16.
-        upsample: Options of the decoder's transposed convolutions.
+        decoder: "unet", or "unetplusplus" with dense nodes between encoder and decoder.
+        decoder_channels: Channels after each decoder stage, deepest first; None for 256, 128, 64, 32, 16, or as
+            many of them as there are stages.
+        upsample: How the decoder upsamples.
+        block: What its stages do besides: norm, activation, dropout, residual, attention.
+        head: "conv", a 3x3 convolution; or "upsample", from stride 2 straight to the logits, which is faster and
+            takes one of decoder_channels less.
+        deep_supervision: Whether the loss also counts logits of the decoder's other stages, each half as much as
+            those of the next shallower one.
         lr: Peak learning rate of AdamW for the decoder and the head.
         encoder_lr: The encoder's; None: 0.3 times lr with pretrained weights, else lr.
         weight_decay: Weight decay of AdamW.
@@ -52,8 +59,12 @@ class SegmentationTask(pl.LightningModule):
         encoder: str = "resnet18",
         encoder_weights: str | None = None,
         encoder_depth: int = 5,
+        decoder: DecoderName = "unet",
         decoder_channels: list[int] | None = None,
         upsample: UpsampleOptions = UpsampleOptions(),  # noqa: B008 - frozen
+        block: BlockOptions = BlockOptions(),  # noqa: B008 - frozen
+        head: HeadName = "conv",
+        deep_supervision: bool = False,
         lr: float = 1e-3,
         encoder_lr: float | None = None,
         weight_decay: float = 1e-2,
@@ -62,15 +73,21 @@ class SegmentationTask(pl.LightningModule):
         super().__init__()
         if encoder_lr is None:
             encoder_lr = 0.3 * lr if encoder_weights else lr
-        upsample = UpsampleOptions.of(UpsampleOptions.of(upsample).to_dict())  # plain numbers
+        # plain numbers
+        upsample = UpsampleOptions.of(UpsampleOptions.of(upsample).to_dict())
+        block = BlockOptions.of(BlockOptions.of(block).to_dict())
         self.save_hyperparameters(
             {
                 "classes": [str(name) for name in classes],
                 "encoder": encoder,
                 "encoder_weights": None,  # a checkpoint holds the weights: loading it must not fetch others
                 "encoder_depth": int(encoder_depth),
+                "decoder": decoder,
                 "decoder_channels": None if decoder_channels is None else [int(c) for c in decoder_channels],
                 "upsample": upsample.to_dict(),
+                "block": block.to_dict(),
+                "head": head,
+                "deep_supervision": bool(deep_supervision),
                 "lr": float(lr),
                 "encoder_lr": float(encoder_lr),
                 "weight_decay": float(weight_decay),
@@ -85,8 +102,12 @@ class SegmentationTask(pl.LightningModule):
             classes=len(classes),
             encoder_weights=encoder_weights,
             encoder_depth=encoder_depth,
+            decoder=decoder,
             decoder_channels=decoder_channels,
             upsample=upsample,
+            block=block,
+            head=head,
+            deep_supervision=deep_supervision,
         )
         self.loss = CrossEntropyDiceLoss(ignore_index)
         self.latest_iou: dict[str, float] = {}  # of the last validation or test: mean and classes that occur
@@ -103,8 +124,11 @@ class SegmentationTask(pl.LightningModule):
         return self.model(image.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]  # torch types a module's call as Any
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch of crops."""
-        loss: Tensor = self.loss(self._logits(batch, "data.crop_size"), batch["mask"])
+        """The loss of a batch of crops, with deep supervision the weighted mean of those of all logits."""
+        logits = self._run(self.model.forward_all, batch, "data.crop_size")
+        weights = [0.5**i for i in range(len(logits))]
+        losses = [weight * self.loss(one, batch["mask"]) for weight, one in zip(weights, logits, strict=True)]
+        loss: Tensor = torch.stack(losses).sum() / sum(weights)
         self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch["name"]))
         return loss
 
@@ -120,8 +144,12 @@ class SegmentationTask(pl.LightningModule):
         self.test_iou.update(self._logits(batch, batch["name"][0]).argmax(dim=1), batch["mask"].long())
 
     def _logits(self, batch: Batch, size_comes_from: str) -> Tensor:
+        return self._run(self, batch, size_comes_from)  # type: ignore[no-any-return]  # torch types a module's call as Any
+
+    @staticmethod
+    def _run(network: Callable[[Tensor], Any], batch: Batch, size_comes_from: str) -> Any:
         try:
-            return self(batch["image"])  # type: ignore[no-any-return]  # torch types a module's call as Any
+            return network(batch["image"].contiguous(memory_format=torch.channels_last))
         except ImageError as error:
             raise ImageError(f"{size_comes_from}: {error}") from None
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import warnings
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unetseg.config import UpsampleOptions
-from unetseg.errors import AlignmentError
+from unetseg.errors import AlignmentError, OptionError
 from unetseg.nn import DecoderBlock, UNetDecoder
 
 
@@ -34,7 +33,7 @@ def feature_maps(
 @pytest.mark.parametrize("rounding", ["up", "down"])
 @pytest.mark.parametrize("size", [(33, 47), (37, 64), (63, 35), (40, 48)])
 @pytest.mark.parametrize("kernel_size", [2, 3, 4, 5])
-@pytest.mark.filterwarnings("ignore:the transposed convolutions")
+@pytest.mark.filterwarnings("ignore:decoder stages")
 def test_the_result_has_the_images_size(rounding: str, size: tuple[int, int], kernel_size: int) -> None:
     for known in (rounding, "any"):
         decoder = UNetDecoder((3, 8, 8, 8), (8, 6, 4), rounding=known, upsample={"kernel_size": kernel_size})
@@ -49,7 +48,7 @@ def test_a_map_without_content_has_no_grid(height: int, deep: int) -> None:
     assert decoder(maps).shape == (1, 4, height, 97)
 
 
-@pytest.mark.filterwarnings("ignore:the transposed convolutions")
+@pytest.mark.filterwarnings("ignore:decoder stages")
 @pytest.mark.parametrize(
     ("strides", "wanted"), [((1, 4, 8), (61, 47)), ((1, 2, 2, 4), (61, 47)), ((1, 3, 6), (61, 47))]
 )
@@ -89,6 +88,7 @@ def upsampling(decoder: UNetDecoder) -> list[nn.ConvTranspose2d]:
     return [block.upsample for block in decoder.blocks]
 
 
+@pytest.mark.filterwarnings("ignore:decoder stages")
 @pytest.mark.parametrize(
     ("options", "attribute", "expected"),
     [
@@ -121,16 +121,15 @@ def test_kernel_and_groups_change_the_number_of_weights() -> None:
     ("arguments", "message"),
     [
         ({"upsample": {"stride": 3}}, r"stage 0: upsample.stride is 3; the encoder's ratio there is 2"),
-        ({"upsample": {"kernel_size": [4, 4]}}, r"kernel_size: 2 values for 3 decoder stages"),
-        ({"upsample": {"kernal_size": 4}}, r"unknown option kernal_size; the options are kernel_size"),
         (
             {"upsample": {"kernel_size": 1}},
             r"decoder stage 0 \(stride 8 to 4\): kernel 1 is too small for stride 2",
         ),
         ({"upsample": {"kernel_size": 3, "padding": 2}}, r"stage 0 .*from 8, kernel 3 stride 2 padding 2"),
         ({"encoder_strides": (1, 2, 3, 8)}, r"each must divide the next"),
+        ({"output_stride": 0}, r"output_stride is 0; it is 1 or more"),
+        ({"output_stride": 3}, r"the output's is 3; each must divide the next"),
         ({"encoder_strides": (1, 2)}, r"4 encoder_channels .* and 2 encoder_strides"),
-        ({"rounding": ["up"]}, r"rounding: 1 values for 3 decoder stages"),
     ],
 )
 def test_what_cannot_be_reached_is_said_when_it_is_built(arguments: dict, message: str) -> None:
@@ -138,6 +137,22 @@ def test_what_cannot_be_reached_is_said_when_it_is_built(arguments: dict, messag
         UNetDecoder((3, 8, 8, 8), (8, 6, 4), **arguments)
     with pytest.raises(AlignmentError, match=r"2 decoder_channels .* for 3 stages"):
         UNetDecoder((3, 8, 8, 8), (8, 6))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"upsample": {"kernel_size": [4, 4]}}, r"upsample.kernel_size: 2 values for 3 decoder stages"),
+        ({"upsample": {"kernal_size": 4}}, r"unknown option kernal_size; the options are method, kernel_size"),
+        ({"upsample": {"method": "conv_transposed"}}, r"method is 'conv_transposed'.*Did you mean 'conv_transpose'\?"),
+        ({"upsample": {"init": "bilinea"}}, r"init is 'bilinea'; it can be .*Did you mean 'bilinear'\?"),
+        ({"block": {"norm": "bacth"}}, r"norm is 'bacth'; it can be 'batch', .*Did you mean 'batch'\?"),
+        ({"rounding": ["up"]}, r"rounding: 1 values for 3 decoder stages"),
+    ],
+)
+def test_options_that_do_not_exist_are_explained(arguments: dict, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        UNetDecoder((3, 8, 8, 8), (8, 6, 4), **arguments)
 
 
 def test_wrong_feature_maps_are_explained() -> None:
@@ -151,41 +166,33 @@ def test_wrong_feature_maps_are_explained() -> None:
         UNetDecoder((5, 8), (4,))(feature_maps((5, 8), 33, 47), size=(35, 47))
 
 
-@pytest.mark.parametrize(
-    ("rounding", "upsample", "message"),
-    [
-        (
-            "down",
-            {"kernel_size": 2},
-            r"stages \[0, 1\].* last rows or columns .*; upsample.kernel_size 4 leaves none",
-        ),
-        ("any", {"kernel_size": [4, 2]}, r"stages \[1\].* last rows or columns"),
-        ("up", {"dilation": 2}, r"stages \[0, 1\].* everywhere; upsample.dilation 1"),
-    ],
-)
-def test_bias_only_pixels_are_warned_of_once(rounding: str, upsample: dict, message: str) -> None:
-    with pytest.warns(UserWarning, match=message) as caught:
-        UNetDecoder((3, 8, 8), (8, 4), rounding=rounding, upsample=upsample)
-    assert len(caught) == 1
+@pytest.mark.parametrize(("size", "expected"), [((33, 47), (17, 24)), ((34, 46), (17, 23))])
+def test_it_may_end_at_stride_2(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    decoder = UNetDecoder((3, 8, 8), (6,), output_stride=2)
+    assert decoder(feature_maps((3, 8, 8), *size), size=size).shape == (2, 6, *expected)
+    without_content = UNetDecoder((3, 0, 8), (6,), output_stride=2)
+    maps = [torch.randn(2, 3, *size), torch.empty(2, 0, 5, 5), torch.randn(2, 8, 9, 12)]
+    assert without_content(maps, size=size).shape == (2, 6, *expected)
 
 
-def test_the_kernel_that_a_warning_names_leaves_none() -> None:
-    """A stage of stride 4 wants more than twice its stride."""
-    strides = (1, 4, 8)
-    with pytest.warns(UserWarning, match=r"stages \[1\].*upsample.kernel_size 12 leaves none"):
-        UNetDecoder((3, 8, 8), (8, 4), encoder_strides=strides)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        UNetDecoder((3, 8, 8), (8, 4), encoder_strides=strides, upsample={"kernel_size": [4, 12]})
+def test_the_maps_of_all_stages() -> None:
+    decoder = UNetDecoder((3, 8, 8, 8), (8, 6, 4))
+    maps = decoder.forward_stages(feature_maps((3, 8, 8, 8), 33, 47))
+    assert [tuple(x.shape) for x in maps] == [(2, 8, 9, 12), (2, 6, 17, 24), (2, 4, 33, 47)]
+    assert (decoder.stage_channels, decoder.stage_strides) == ((8, 6, 4), (4, 2, 1))
 
 
-@pytest.mark.parametrize(
-    ("rounding", "kernel_size"), [("up", 2), ("up", 3), ("down", 3), ("any", 3), ("any", 4), ("any", 5)]
-)
-def test_kernels_that_fill_every_pixel_are_not_warned_of(rounding: str, kernel_size: int) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        UNetDecoder((3, 8, 8), (8, 4), rounding=rounding, upsample={"kernel_size": kernel_size})
+def test_each_stage_may_have_a_method_of_its_own() -> None:
+    options = {
+        "method": ["bilinear", "pixel_shuffle", "blurred_conv_transpose"],
+        "kernel_size": [1, None, 2],
+        "init": [None, "bilinear", "icnr"],
+    }
+    decoder = UNetDecoder((3, 8, 8, 8), (8, 6, 4), upsample=options, block={"norm": ["batch", "group", "none"]})
+    names = [type(layer).__name__ for layer in upsampling(decoder)]
+    assert names == ["InterpolateConv2d", "PixelShuffleConv2d", "BlurredConvTranspose2d"]
+    assert [layer.bias is not None for layer in upsampling(decoder)[2:]] == [True]  # no norm follows
+    assert decoder(feature_maps((3, 8, 8, 8), 33, 47)).shape == (2, 4, 33, 47)
 
 
 def test_a_block_stands_alone() -> None:

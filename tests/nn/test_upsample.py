@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unetseg.errors import AlignmentError
+from unetseg.errors import AlignmentError, OptionError
 from unetseg.geometry import skip_sizes
 from unetseg.nn import AlignedConvTranspose2d
+
+pytestmark = pytest.mark.filterwarnings("ignore:AlignedConvTranspose2d")  # tests/nn/test_guards.py is about these
 
 
 def integers(*shape: int) -> Tensor:
@@ -157,14 +159,21 @@ def test_an_unreachable_size_is_explained(size: tuple[int, ...], message: str) -
         layer(torch.zeros(1, 2, 5, 5), size=size)
 
 
+def test_with_an_integer_padding_the_size_is_pytorchs_unless_one_is_asked_for() -> None:
+    """From the 1x1 latent of a generator, PyTorch's 4x4."""
+    layer = AlignedConvTranspose2d(4, 6, 4, 1, 0)
+    assert layer(torch.zeros(2, 4, 1, 1)).shape == (2, 6, 4, 4)
+    assert layer(torch.zeros(2, 4, 1, 1), size=(4, 3)).shape == (2, 6, 4, 3)
+
+
 def test_mistakes_are_explained_when_it_is_built() -> None:
     with pytest.raises(AlignmentError, match="AlignedConvTranspose2d: kernel 3 is too small for stride 4"):
         AlignedConvTranspose2d(2, 3, 3, stride=4)
-    with pytest.raises(AlignmentError, match="padding is 'same'; it can be 'auto'"):
+    with pytest.raises(OptionError, match="padding is 'same'; it can be 'auto'"):
         AlignedConvTranspose2d(2, 3, 4, stride=2, padding="same")
-    with pytest.raises(AlignmentError, match="rounding is 'ceil'; it can be 'up'"):
+    with pytest.raises(OptionError, match="rounding is 'ceil'; it can be 'up'"):
         AlignedConvTranspose2d(2, 3, 4, stride=2, rounding="ceil")
-    with pytest.raises(AlignmentError, match="groups is 2; it must divide both 2 input and 3 output channels"):
+    with pytest.raises(OptionError, match="groups is 2; it must divide both 2 input and 3 output channels"):
         AlignedConvTranspose2d(2, 3, 4, stride=2, groups=2)
     with pytest.raises(AlignmentError, match="two names of one thing"):
         AlignedConvTranspose2d(2, 3, 4, stride=2)(torch.zeros(1, 2, 5, 5), size=(9, 9), output_size=(9, 9))

@@ -6,45 +6,46 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from unetseg.config import Activation, Attention, Norm, UpsampleInit, UpsampleMethod, check_choice
+from unetseg.errors import OptionError
 from unetseg.geometry import Rounding
-from unetseg.nn.init import initialize_decoder
-from unetseg.nn.upsample import AlignedConvTranspose2d, IntOrPair
+from unetseg.nn.attention import SCSE, AttentionGate
+from unetseg.nn.init import activation_gain, initialize_conv_
+from unetseg.nn.norm import NormAct, build_activation
+from unetseg.nn.upsample import build_upsample
+from unetseg.nn.upsample.alignment import IntOrPair
+from unetseg.nn.upsample.guards import warn_of_artifacts
 
 __all__ = ["ConvNormAct", "DecoderBlock"]
 
 
 class ConvNormAct(nn.Sequential):
-    """A 3x3 convolution that keeps the size, batch norm and ReLU.
+    """A convolution that keeps the size, a norm and an activation.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
+        kernel_size: Side of the kernel, odd.
+        norm: As in :class:`unetseg.nn.NormAct`.
+        activation: As in :class:`unetseg.nn.NormAct`.
 
     Shape:
         - input: (N, C_in, H, W)
-        - output: (N, C_out, H, W), not negative
+        - output: (N, C_out, H, W)
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
-            *NormAct(out_channels),
-        )
-
-
-class NormAct(nn.Sequential):
-    """Batch norm and ReLU.
-
-    Args:
-        channels: Channels of input and output.
-
-    Shape:
-        - input: (N, C, H, W)
-        - output: (N, C, H, W), not negative
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 3,
+        norm: Norm = "batch",
+        activation: Activation = "relu",
+    ) -> None:
+        conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=norm == "none")
+        super().__init__(conv, *NormAct(out_channels, norm, activation))
+        initialize_conv_(conv, activation_gain(activation))
 
 
 class DecoderBlock(nn.Module):
@@ -56,14 +57,21 @@ class DecoderBlock(nn.Module):
         in_channels: Channels of the deeper map.
         skip_channels: Channels of the skip; 0 where there is none.
         out_channels: Channels of the result, and of the upsampled map before the concatenation.
+        method: How to upsample: "conv_transpose", "blurred_conv_transpose", "pixel_shuffle", "nearest" or "bilinear".
         stride: Ratio of the sizes, or a pair (height, width).
-        kernel_size: Of the transposed convolution; at least the stride.
+        kernel_size: Of the upsampling, see :func:`unetseg.nn.build_upsample`; None for the method's own.
         padding: Of the transposed convolution, "auto" plans it.
         dilation: Of the transposed convolution.
-        groups: Of the transposed convolution.
-        bias: Of the transposed convolution; the norm that follows has one of its own.
+        groups: Of the upsampling's channels.
+        bias: Whether the upsampling adds a bias; None: where no norm follows.
+        init: Weights that the upsampling starts from; None for the method's own.
+        norm: "batch", "group", "instance", "layer" or "none".
+        activation: "relu", "leaky_relu", "elu", "gelu", "silu" or "none".
+        dropout: Probability with which a whole channel of the result is zeroed in training, 0 to below 1.
+        residual: Whether the convolutions add to their input, brought to the result's channels by a 1x1 convolution.
+        attention: "scse" before and after the convolutions, "gate" on the skip, or "none".
         rounding: How the encoder stage rounds: "up", "down" or "any".
-        label: What errors call this block.
+        label: What errors call this block. One with a label leaves warnings to the decoder that gave it.
 
     Shape:
         - x: (N, C_in, H, W)
@@ -72,11 +80,13 @@ class DecoderBlock(nn.Module):
 
     Raises:
         AlignmentError: If the kernel can't serve the stride, or the skip is out of reach.
+        OptionError: If an option has a value that it doesn't take.
 
-    Source: Ronneberger et al., "U-Net", arXiv:1505.04597, with padded convolutions and batch norm.
+    Source: Ronneberger et al., "U-Net", arXiv:1505.04597, with padded convolutions and batch norm; residual: He et al.,
+    arXiv:1512.03385; scSE: Roy et al., arXiv:1803.02579; gate: Oktay et al., arXiv:1804.03999.
 
     Example:
-        >>> block = DecoderBlock(16, 8, 4)
+        >>> block = DecoderBlock(16, 8, 4, norm="group", attention="gate")
         >>> block(torch.zeros(2, 16, 5, 4), torch.zeros(2, 8, 9, 8)).shape
         torch.Size([2, 4, 9, 8])
     """
@@ -87,32 +97,56 @@ class DecoderBlock(nn.Module):
         skip_channels: int,
         out_channels: int,
         *,
+        method: UpsampleMethod = "conv_transpose",
         stride: IntOrPair = 2,
-        kernel_size: IntOrPair = 4,
+        kernel_size: IntOrPair | None = None,
         padding: Literal["auto"] | IntOrPair = "auto",
         dilation: IntOrPair = 1,
         groups: int = 1,
-        bias: bool = False,
+        bias: bool | None = None,
+        init: UpsampleInit | None = None,
+        norm: Norm = "batch",
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        residual: bool = False,
+        attention: Attention = "none",
         rounding: Rounding = "any",
         label: str | None = None,
     ) -> None:
         super().__init__()
-        self.upsample = AlignedConvTranspose2d(
+        check_choice("block.attention", attention, Attention)
+        if not 0 <= dropout < 1:
+            raise OptionError(f"block.dropout is {dropout}; it is a probability, from 0 to below 1.")
+        self.upsample = build_upsample(
             in_channels,
             out_channels,
-            kernel_size,
+            method=method,
             stride=stride,
+            kernel_size=kernel_size,
             padding=padding,
             dilation=dilation,
             groups=groups,
-            bias=bias,
+            bias=norm == "none" if bias is None else bias,
+            init=init,
+            gain=activation_gain(activation),
             rounding=rounding,
-            label=label,
+            label=label or type(self).__name__,
         )
-        self.upsample_norm = NormAct(out_channels)
-        self.conv1 = ConvNormAct(out_channels + skip_channels, out_channels)
-        self.conv2 = ConvNormAct(out_channels, out_channels)
-        initialize_decoder(self)
+        if label is None:
+            warn_of_artifacts([self.upsample])
+        joined = out_channels + skip_channels
+        self.upsample_norm = NormAct(out_channels, norm, activation)
+        self.gate = AttentionGate(out_channels, skip_channels) if attention == "gate" and skip_channels else None
+        self.conv1 = ConvNormAct(joined, out_channels, norm=norm, activation=activation)
+        self.conv2 = ConvNormAct(out_channels, out_channels, norm=norm, activation="none" if residual else activation)
+        scse = attention == "scse"
+        self.attention1 = SCSE(joined) if scse else nn.Identity()
+        self.attention2 = SCSE(out_channels) if scse else nn.Identity()
+        self.shortcut = (
+            ConvNormAct(joined, out_channels, kernel_size=1, norm=norm, activation="none") if residual else None
+        )
+        self.activation = nn.Sequential(*build_activation(activation)) if residual else nn.Identity()
+        self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor, skip: Tensor | None = None, size: Sequence[int] | None = None) -> Tensor:
         """Upsample ``x`` to the skip's size, or to ``size`` where there is no skip.
@@ -125,6 +159,11 @@ class DecoderBlock(nn.Module):
         x = self.upsample(x, size=size if skip is None else skip.shape[-2:])  # (N, C_out, H', W')
         x = self.upsample_norm(x)
         if skip is not None:
+            if self.gate is not None:
+                skip = self.gate(x, skip)
             x = torch.cat([x, skip], dim=1)  # (N, C_out + C_skip, H', W')
-        x = self.conv1(x)  # (N, C_out, H', W')
-        return self.conv2(x)  # type: ignore[no-any-return]  # torch types a module's call as Any
+        x = self.attention1(x)
+        result = self.conv2(self.conv1(x))  # (N, C_out, H', W')
+        if self.shortcut is not None:
+            result = self.activation(result + self.shortcut(x))
+        return self.dropout(self.attention2(result))  # type: ignore[no-any-return]  # torch types a module's call as Any

@@ -1,4 +1,4 @@
-"""Upsampling that ends exactly at the skip connection's size."""
+"""The transposed convolution that ends exactly at the skip connection's size."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -7,19 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unetseg.errors import AlignmentError
-from unetseg.geometry import Rounding, plan_padding, signed_output_padding
+from unetseg.errors import AlignmentError, OptionError
+from unetseg.geometry import Rounding, plan_padding
+from unetseg.nn.upsample.alignment import Aligned, Axis, IntOrPair, crop_to, pair, traces_a_graph
+from unetseg.nn.upsample.guards import warn_of_artifacts
 
 __all__ = ["AlignedConvTranspose2d"]
 
-IntOrPair = int | tuple[int, int]
 
-
-def _pair(value: IntOrPair) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
-class AlignedConvTranspose2d(nn.ConvTranspose2d):
+class AlignedConvTranspose2d(Aligned, nn.ConvTranspose2d):
     """A transposed convolution that returns the size it is asked for.
 
     A strided convolution maps several input sizes to one, so a decoder can't know which to go back to, and
@@ -33,7 +29,8 @@ class AlignedConvTranspose2d(nn.ConvTranspose2d):
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Kernel side, or a pair (height, width). A multiple of the stride overlaps evenly.
+        kernel_size: Kernel side, or a pair (height, width). A multiple of the stride overlaps evenly; an even
+            answer to an even map also wants one of the inits in ``unetseg.nn``, as ``smooth_``.
         stride: Stride, or a pair.
         padding: "auto" plans it so that every size of a strided encoder stage is within reach; an integer or a
             pair is PyTorch's. A checkpoint of a plain layer needs its own integer padding: "auto" may shift it.
@@ -45,15 +42,17 @@ class AlignedConvTranspose2d(nn.ConvTranspose2d):
         device: Device of the parameters.
         dtype: Data type of the parameters.
         rounding: How the encoder stage rounds, for ``padding="auto"``: "up" (ceil), "down" (floor) or "any".
-        label: What errors call this layer; its class name if None.
+        label: What errors call this layer; its class name if None. One with a label leaves warnings to whoever gave it.
 
     Shape:
         - input: (N, C_in, H, W) or (C_in, H, W), a floating-point tensor of any value range
-        - output: (N, C_out, *size), or stride times the input where no size is given
+        - output: (N, C_out, *size). Without a size: stride times the input, or PyTorch's size where ``padding`` is
+          an integer
 
     Raises:
         AlignmentError: If the kernel can't serve the stride (when built), or the size is out of reach (in
             forward).
+        OptionError: If another setting has a value that it doesn't take.
 
     Source: relations of Dumoulin & Visin, arXiv:1603.07285; ``torch.nn.ConvTranspose2d``.
 
@@ -84,43 +83,42 @@ class AlignedConvTranspose2d(nn.ConvTranspose2d):
         rounding: Rounding = "any",
         label: str | None = None,
     ) -> None:
-        self.label = label or type(self).__name__
-        if rounding not in ("up", "down", "any"):
-            raise AlignmentError(f"{self.label}: rounding is {rounding!r}; it can be 'up', 'down' or 'any'.")
+        self._set_names(label, rounding)
         for name, value in (("padding", padding), ("output_padding", output_padding)):
             if isinstance(value, str) and value != "auto":
-                raise AlignmentError(f"{self.label}: {name} is {value!r}; it can be 'auto', an integer or a pair.")
-        if groups < 1 or in_channels % groups or out_channels % groups:
-            raise AlignmentError(
-                f"{self.label}: groups is {groups}; it must divide both {in_channels} input and {out_channels} output "
-                f"channels."
-            )
+                raise OptionError(f"{self.label}: {name} is {value!r}; it can be 'auto', an integer or a pair.")
+        self._check_groups(groups, in_channels, out_channels)
         super().__init__(
             in_channels,
             out_channels,
-            _pair(kernel_size),
-            stride=_pair(stride),
-            padding=self._plan(kernel_size, stride, dilation, rounding) if padding == "auto" else _pair(padding),
-            output_padding=0 if output_padding == "auto" else _pair(output_padding),
+            pair(kernel_size),
+            stride=pair(stride),
+            padding=self._plan(kernel_size, stride, dilation, rounding) if padding == "auto" else pair(padding),
+            output_padding=0 if output_padding == "auto" else pair(output_padding),
             groups=groups,
             bias=bias,
-            dilation=_pair(dilation),
+            dilation=pair(dilation),
             padding_mode=padding_mode,
             device=device,
             dtype=dtype,
         )
         self.aligns = output_padding == "auto"
-        self.rounding = rounding
+        self.plans = padding == "auto"
+        if label is None:
+            warn_of_artifacts([self])
 
     def _plan(
         self, kernel_size: IntOrPair, stride: IntOrPair, dilation: IntOrPair, rounding: Rounding
     ) -> tuple[int, int]:
-        axes = zip(_pair(kernel_size), _pair(stride), _pair(dilation), strict=True)
+        axes = zip(pair(kernel_size), pair(stride), pair(dilation), strict=True)
         try:
-            height, width = (plan_padding(k, s, d, rounding) for k, s, d in axes)
+            height, width = (self._plan_axis(k, s, d, rounding) for k, s, d in axes)
         except AlignmentError as error:
             raise AlignmentError(f"{self.label}: {error}") from None
         return height, width
+
+    def _plan_axis(self, k: int, s: int, d: int, rounding: Rounding) -> int:
+        return plan_padding(k, s, d, rounding)
 
     def forward(  # type: ignore[override]  # size comes before output_size, so that it can be given by position
         self,
@@ -136,7 +134,7 @@ class AlignedConvTranspose2d(nn.ConvTranspose2d):
             output_size: PyTorch's name for ``size``.
 
         Returns:
-            (N, C_out, *size). Without a size: stride times the input, or PyTorch's size where
+            (N, C_out, *size). Without a size: stride times the input, or PyTorch's size where ``padding`` or
             ``output_padding`` is an integer.
 
         Raises:
@@ -147,60 +145,39 @@ class AlignedConvTranspose2d(nn.ConvTranspose2d):
         size = output_size if size is None else size
         if not self.aligns:
             return super().forward(input, None if size is None else list(size))
-        if size is None:
-            size = [n * s for n, s in zip(input.shape[-2:], self._ints(self.stride), strict=True)]
-        if len(size) not in (2, input.dim()):
-            raise AlignmentError(f"{self.label}: size is (height, width); got {len(size)} values: {tuple(size)}.")
-        height, width = size[-2:]
-        if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
-            return self._forward_exported(input, height, width)
-        rows, columns = self._signed_output_padding(input.shape[-2:], (height, width))
+        if size is None and not self.plans:
+            return self._conv_transpose(input, (0, 0))
+        height, width = self._wanted(input, size, pair(self.stride))
+        sides = input.shape[-2:]
+        if traces_a_graph():
+            self._check_known_sizes(sides, (height, width))
+            # exported graphs want a constant output padding
+            rows, columns = (max(s, d) - 1 for _, s, _, d in self.axes)
+        else:
+            rows, columns = self._signed_output_padding(sides, (height, width))
         output = self._conv_transpose(input, (max(rows, 0), max(columns, 0)))
-        if rows < 0 or columns < 0:
-            output = output[..., :height, :width]  # (N, C_out, height, width)
-        return output
-
-    def _forward_exported(self, input: Tensor, height: int, width: int) -> Tensor:  # noqa: A002
-        if all(isinstance(side, int) for side in (*input.shape[-2:], height, width)):
-            self._signed_output_padding(input.shape[-2:], (height, width))  # known sizes are checked here too
-        # Exported graphs want a constant output padding, and a slice would specialise on the size. F.pad with
-        # negative amounts crops; it is exact, but copies, which is why eager mode doesn't use it.
-        most = tuple(max(s, d) - 1 for s, d in zip(self.stride, self.dilation, strict=True))
-        output = self._conv_transpose(input, (most[0], most[1]))
-        return F.pad(output, (0, width - output.shape[-1], 0, height - output.shape[-2]))
+        return crop_to(output, height, width)  # (N, C_out, height, width)
 
     def _conv_transpose(self, input: Tensor, output_padding: tuple[int, int]) -> Tensor:  # noqa: A002
         return F.conv_transpose2d(
             input,
             self.weight,
             self.bias,
-            self._ints(self.stride),
-            self._ints(self.padding),
+            pair(self.stride),
+            pair(self.padding),
             output_padding,
             self.groups,
-            self._ints(self.dilation),
+            pair(self.dilation),
         )
 
-    @staticmethod
-    def _ints(values: Any) -> tuple[int, int]:
-        # torch types these attributes as tuples of any length, and padding as possibly a string
-        return values[0], values[1]
-
     @property
-    def axes(self) -> list[tuple[int, int, int, int]]:
+    def axes(self) -> list[Axis]:
         """(kernel size, stride, padding, dilation) along the height and along the width."""
-        settings = (self.kernel_size, self.stride, self.padding, self.dilation)
-        return list(zip(*map(self._ints, settings), strict=True))
+        return self._learned_axes()
 
-    def _signed_output_padding(self, sides: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
-        """Per axis, as ``geometry.signed_output_padding``; the error names the layer and the axis."""
-        deltas = []
-        for axis, (k, s, p, d) in enumerate(self.axes):
-            try:
-                deltas.append(signed_output_padding(sides[axis], size[axis], k, s, p, d))
-            except AlignmentError as error:
-                raise AlignmentError(f"{self.label}, {('height', 'width')[axis]}: {error}") from None
-        return deltas[0], deltas[1]
+    def _learned_axes(self) -> list[Axis]:
+        settings = (self.kernel_size, self.stride, self.padding, self.dilation)
+        return list(zip(*map(pair, settings), strict=True))
 
     def extra_repr(self) -> str:
         """PyTorch's, and whether the size follows the skip."""
