@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unetseg import UNet
-from unetseg.errors import EncoderError, ImageError, OptionError
+from unetseg.errors import CheckpointError, EncoderError, ImageError, OptionError
 
 ENCODERS = [
     "resnet18",
@@ -280,6 +280,11 @@ def test_what_save_pretrained_writes_from_pretrained_reads(variant: str, tmp_pat
     again = UNet.from_pretrained(tmp_path)
     image = torch.rand(1, 3, 33, 47)
     assert torch.equal(again(image), model(image))
+
+
+def test_a_folder_without_a_saved_model_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"holds no config.json and no model.safetensors; give a folder that"):
+        UNet.from_pretrained(tmp_path)
 
 
 def test_from_pretrained_downloads_nothing_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unetseg.config import BlockOptions, DecoderName, HeadName, UpsampleOptions, check_choice
 from unetseg.encoders import build_encoder, encoder_geometry, load_encoder_weights, normalization
-from unetseg.errors import EncoderError, ImageError
+from unetseg.errors import CheckpointError, EncoderError, ImageError
 from unetseg.geometry import Rounding
 from unetseg.nn import AuxiliaryHead, SegmentationHead, UNetDecoder, UNetPlusPlusDecoder, build_upsample
 from unetseg.nn.upsample.guards import warn_of_artifacts
@@ -166,6 +166,26 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
             options: Those of huggingface_hub's ``ModelHubMixin.save_pretrained``, such as ``push_to_hub``.
         """
         return super().save_pretrained(save_directory, config=config or self.config, **options)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """Read what ``save_pretrained`` wrote, in eval mode.
+
+        Args:
+            pretrained_model_name_or_path: A folder, from which it is read without a download; or a name on the hub.
+            options: Those of huggingface_hub's ``ModelHubMixin.from_pretrained``, such as ``revision``.
+
+        Raises:
+            CheckpointError: If a folder lacks one of the files.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        missing = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]
+        if folder.is_dir() and missing:
+            raise CheckpointError(
+                f"{folder} holds no {' and no '.join(missing)}; give a folder that UNet.save_pretrained wrote. What "
+                f"`fit` writes is read by Predictor.from_checkpoint."
+            )
+        return super().from_pretrained(pretrained_model_name_or_path, **options)
 
     def _per_channel(self, name: str, values: Sequence[float] | None, default: Sequence[float]) -> Tensor:
         if values is None:
