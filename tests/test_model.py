@@ -3,13 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
 
 from unetseg import UNet
-from unetseg.errors import CheckpointError, EncoderError, ImageError, OptionError
+from unetseg.errors import AlignmentError, CheckpointError, EncoderError, ImageError, OptionError
 
 ENCODERS = [
     "resnet18",
@@ -251,7 +252,7 @@ def small(variant: str, encoder: str = "resnet18") -> UNet:
 def test_every_variant_gives_logits_of_the_images_size(variant: str, encoder: str) -> None:
     model = small(variant, encoder)
     for size in ((33, 47), (40, 38)):
-        logits = model.forward_all(torch.rand(2, 3, *size))
+        logits = model(torch.rand(2, 3, *size), all_logits=True)
         assert [tuple(x.shape) for x in logits] == [(2, 3, *size)] * len(logits)
     assert len(logits) == {"deep supervision": 3, "all of it": 2}.get(variant, 1)
     torch.stack(logits).square().sum().backward()
@@ -266,7 +267,7 @@ def test_every_variant_with_every_encoder(variant: str, encoder: str) -> None:
     options = {name: value for name, value in VARIANTS[variant].items() if name != "upsample"}
     model = UNet(encoder, classes=3, **options)
     for height, width in ((97, 131), (101, 64), (127, 127)):
-        logits = model.forward_all(torch.rand(2, 3, height, width))
+        logits = model(torch.rand(2, 3, height, width), all_logits=True)
         assert all(x.shape == (2, 3, height, width) and x.isfinite().all() for x in logits)
 
 
@@ -285,6 +286,36 @@ def test_what_save_pretrained_writes_from_pretrained_reads(variant: str, tmp_pat
 def test_a_folder_without_a_saved_model_is_explained(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"holds no config.json and no model.safetensors; give a folder that"):
         UNet.from_pretrained(tmp_path)
+
+
+def test_saved_weights_of_another_network_are_explained(tmp_path: Path) -> None:
+    small("plain").save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"the weights don't fit the network of config.json: Error"):
+        UNet.from_pretrained(tmp_path, deep_supervision=True)
+
+
+def test_numpys_numbers_build_and_are_saved_as_pythons(tmp_path: Path) -> None:
+    model = UNet(
+        classes=np.int64(2),
+        encoder_depth=3,
+        decoder_channels=list(np.array([8, 8, 8])),
+        upsample={"kernel_size": [np.int64(4), 4, np.array([4, 2])], "groups": np.array([1, 2, 1])},
+        block={"dropout": np.float64(0.1)},
+    ).eval()
+    model.save_pretrained(tmp_path)
+    image = torch.rand(1, 3, 33, 47)
+    assert torch.equal(UNet.from_pretrained(tmp_path)(image), model(image))
+
+
+def test_can_be_built_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        model = UNet(classes=2, deep_supervision=True)
+    assert model(torch.empty(1, 3, 65, 47, device="meta")).shape == (1, 2, 65, 47)
+
+
+@pytest.mark.parametrize("image", [torch.rand(1, 3, 65, 47), torch.zeros(1, 3, 65, 47, dtype=torch.uint8)])
+def test_half_precision_takes_any_image(image: Tensor) -> None:
+    assert UNet(classes=2).bfloat16().eval()(image).dtype == torch.bfloat16
 
 
 def test_from_pretrained_downloads_nothing_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,5 +381,11 @@ def test_the_head_has_the_last_stages_options() -> None:
     assert model.head.kernel_size == (3, 3)
     assert model.head.bias is not None
     assert [block.upsample.groups for block in model.decoder.blocks] == [2, 1, 1, 1]
+    with pytest.raises(AlignmentError, match=r"stage 4: upsample.stride is 7; the encoder's ratio there is 2"):
+        UNet(classes=3, head="upsample", upsample={"stride": [2, 2, 2, 2, 7]})
+    with pytest.raises(AlignmentError, match=r"head: from 8, kernel 4 .* padding 3 .* Set upsample.padding to .auto."):
+        UNet(classes=3, head="upsample", upsample={"padding": ["auto", "auto", "auto", "auto", 3]})
+    with pytest.raises(OptionError, match=r"head 'upsample' takes the only decoder stage"):
+        UNet(classes=3, head="upsample", encoder_depth=1)
     with pytest.raises(OptionError, match=r"upsample.kernel_size: 4 values for 5 decoder stages"):
         UNet(classes=3, head="upsample", upsample={"kernel_size": [4, 4, 4, 4]})

@@ -45,3 +45,11 @@ def test_the_cycle_has_the_length_of_the_run(steps: int) -> None:
 def test_a_resumed_run_may_be_longer() -> None:
     _, end = peak_and_end(40, resume_at=20, of=20)
     assert end < 0.01
+
+
+def test_a_compiled_model_has_its_encoder_in_one_group() -> None:
+    model = UNet(classes=2, encoder_depth=3)
+    optimizer = build_optimizer(torch.compile(model), lr=1e-3, encoder_lr=1e-4, weight_decay=0.0)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == sum(
+        parameter.requires_grad for parameter in model.parameters()
+    )

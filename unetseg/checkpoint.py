@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unetseg.config import BlockOptions
 from unetseg.errors import CheckpointError
 from unetseg.model import UNet
 
 __all__ = ["Checkpoint", "read_checkpoint"]
 
 _NETWORK_OPTIONS = ("encoder", "encoder_depth", "decoder_channels", "upsample")
-_LATER_OPTIONS = ("decoder", "block", "head", "deep_supervision")  # earlier checkpoints have their defaults
+# what checkpoints from before an option were trained with
+_LATER_OPTIONS = {"decoder": "unet", "block": BlockOptions().to_dict(), "head": "conv", "deep_supervision": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Checkpoint:
             CheckpointError: If the weights don't fit the network that the checkpoint describes.
         """
         names = (*_NETWORK_OPTIONS, *_LATER_OPTIONS)
-        options = {name: self.hyper_parameters[name] for name in names if name in self.hyper_parameters}
+        options = {name: self.hyper_parameters[name] for name in names}
         model = UNet(classes=len(self.classes), **options)
         # a compiled model's keys carry torch.compile's prefix
         keys = {key: key.replace("_orig_mod.", "") for key in self.weights}
@@ -95,7 +97,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
     return Checkpoint(
         path=path,
-        hyper_parameters=dict(hyper_parameters),
+        hyper_parameters=_LATER_OPTIONS | hyper_parameters,
         data_settings=dict(content.get("datamodule_hyper_parameters", {})),
         weights=content["state_dict"],
         run_length=content.get("run_length", {}),

@@ -84,7 +84,7 @@ class _StageOptions:
         """
         values = {}
         for field in dataclasses.fields(self):
-            value = per_stage(f"{self._group()}.{field.name}", getattr(self, field.name), stages)[index]
+            value = per_stage(f"{self._group()}.{field.name}", _plain(getattr(self, field.name)), stages)[index]
             values[field.name] = tuple(value) if isinstance(value, list) else value
         return values
 
@@ -173,7 +173,7 @@ class BlockOptions(_StageOptions):
 def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value.item() if hasattr(value, "item") else value  # numpy's numbers become Python's
+    return value.tolist() if hasattr(value, "tolist") else value  # numpy's numbers become Python's
 
 
 def per_stage(name: str, value: T | Sequence[T], stages: int) -> list[T]:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from unetseg.config import BlockOptions, DecoderName, HeadName, UpsampleOptions, check_choice
 from unetseg.encoders import build_encoder, encoder_geometry, load_encoder_weights, normalization
-from unetseg.errors import CheckpointError, EncoderError, ImageError
-from unetseg.geometry import Rounding
+from unetseg.errors import CheckpointError, EncoderError, ImageError, OptionError
 from unetseg.nn import AuxiliaryHead, SegmentationHead, UNetDecoder, UNetPlusPlusDecoder, build_upsample
+from unetseg.nn.stages import check_reach, stage_options
 from unetseg.nn.upsample.guards import warn_of_artifacts
 
 __all__ = ["UNet"]
@@ -45,9 +45,10 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
         upsample: How to upsample, an ``UpsampleOptions`` or a mapping of its fields.
         block: What decoder stages do besides, a ``BlockOptions`` or a mapping of its fields.
         head: "conv", a 3x3 convolution at full resolution; or "upsample": the last upsampling gives the logits itself,
-            from stride 2, which saves the dearest stage. Its options are those of the last stage in ``upsample``.
+            from stride 2, which saves the dearest stage. Its options are those of the last stage in ``upsample``,
+            with one group and a bias.
         deep_supervision: Whether every decoder stage but the last has logits of its own, for the loss, see
-            :meth:`forward_all`.
+            :meth:`forward`.
         mean: Mean of each image channel, of values in [0, 1]. None: what the encoder's published weights expect.
         std: Standard deviation of each image channel, likewise.
 
@@ -90,8 +91,10 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
         super().__init__()
         self.encoder_name, self.encoder_depth, self.in_channels = encoder, encoder_depth, in_channels
         default_mean, default_std = normalization(encoder, encoder_weights)
-        self.register_buffer("mean", self._per_channel("mean", mean, default_mean))
-        self.register_buffer("std", self._per_channel("std", std, default_std))
+        mean = self._per_channel("mean", mean, default_mean)
+        std = self._per_channel("std", std, default_std)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         self.encoder = build_encoder(encoder, depth=encoder_depth, in_channels=in_channels, weights=encoder_weights)
         geometry = encoder_geometry(self.encoder, encoder, depth=encoder_depth, in_channels=in_channels)
         self.min_size, self.known_sizes = geometry.min_size, geometry.known_sizes
@@ -102,6 +105,8 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
         upsample, block = UpsampleOptions.of(upsample), BlockOptions.of(block)
         stages = len(geometry.strides) - 1
         blocks = stages if head == "conv" else stages - 1
+        if blocks == 0:
+            raise OptionError("head 'upsample' takes the only decoder stage; use head 'conv', or a larger depth.")
         self.decoder: UNetDecoder | UNetPlusPlusDecoder = DECODERS[decoder](
             geometry.channels,
             DECODER_CHANNELS[-stages:][:blocks] if decoder_channels is None else decoder_channels,
@@ -116,7 +121,8 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
         if head == "conv":
             self.head = SegmentationHead(self.decoder.out_channels, classes)
         else:
-            self.head = self._upsampling_head(classes, upsample.stage(stages - 1, stages), geometry.rounding[-1])
+            last = stage_options(upsample, None, geometry.rounding, geometry.strides[::-1])[-1]
+            self.head = self._upsampling_head(classes, {name: last[name] for name in (*upsample.to_dict(), "rounding")})
         self.auxiliary_heads = nn.ModuleList()
         if deep_supervision:
             for i in range(blocks - 1):
@@ -132,28 +138,25 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
                 )
         self.config = {
             "encoder": encoder,
-            "classes": classes,
+            "classes": int(classes),
             "encoder_weights": None,  # what is saved holds the weights: loading it must not fetch others
-            "encoder_depth": encoder_depth,
-            "in_channels": in_channels,
+            "encoder_depth": int(encoder_depth),
+            "in_channels": int(in_channels),
             "decoder": decoder,
-            "decoder_channels": list(self.decoder.stage_channels),
+            "decoder_channels": [int(channels) for channels in self.decoder.stage_channels],
             "upsample": upsample.to_dict(),
             "block": block.to_dict(),
             "head": head,
-            "deep_supervision": deep_supervision,
-            "mean": self.mean.flatten().tolist(),
-            "std": self.std.flatten().tolist(),
+            "deep_supervision": bool(deep_supervision),
+            "mean": mean,
+            "std": std,
         }
 
-    def _upsampling_head(self, classes: int, options: dict[str, Any], rounding: Rounding) -> nn.Module:
-        options |= {
-            "stride": self.decoder.stage_strides[-1],
-            "groups": 1,  # the classes needn't divide by it
-            "bias": True,  # no norm follows
-            "label": "head",
-        }
-        head = build_upsample(self.decoder.out_channels, classes, rounding=rounding, **options)
+    def _upsampling_head(self, classes: int, options: dict[str, Any]) -> nn.Module:
+        # one group, as the classes needn't divide; a bias, as no norm follows
+        options |= {"groups": 1, "bias": True, "label": "head"}
+        head = build_upsample(self.decoder.out_channels, classes, **options)
+        check_reach([head])
         warn_of_artifacts([head])
         return head
 
@@ -176,7 +179,7 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
             options: Those of huggingface_hub's ``ModelHubMixin.from_pretrained``, such as ``revision``.
 
         Raises:
-            CheckpointError: If a folder lacks one of the files.
+            CheckpointError: If a folder lacks one of the files, or its weights don't fit its config.
         """
         folder = Path(pretrained_model_name_or_path)
         missing = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]
@@ -185,15 +188,21 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
                 f"{folder} holds no {' and no '.join(missing)}; give a folder that UNet.save_pretrained wrote. What "
                 f"`fit` writes is read by Predictor.from_checkpoint."
             )
-        return super().from_pretrained(pretrained_model_name_or_path, **options)
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **{"strict": True} | options)
+        except RuntimeError as error:
+            reason = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
+            raise CheckpointError(
+                f"{folder}: the weights don't fit the network of config.json: {' '.join(reason)}"
+            ) from error
 
-    def _per_channel(self, name: str, values: Sequence[float] | None, default: Sequence[float]) -> Tensor:
+    def _per_channel(self, name: str, values: Sequence[float] | None, default: Sequence[float]) -> list[float]:
         if values is None:
             # repeated for images with more channels than the published weights saw
             values = [default[i % len(default)] for i in range(self.in_channels)]
         if len(values) != self.in_channels:
             raise EncoderError(f"{name} has {len(values)} values; the image has in_channels={self.in_channels}.")
-        return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+        return [float(value) for value in values]
 
     def load_encoder_weights(self, weights: str) -> None:
         """Put pretrained weights into the encoder: a name such as "imagenet", or the path of a local file."""
@@ -212,34 +221,27 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
         """
         if not image.is_floating_point():
             image = image.to(self.mean.dtype) / 255
-        return (image - self.mean) / self.std
+        return ((image - self.mean) / self.std).to(self.mean.dtype)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, all_logits: bool = False) -> Tensor | list[Tensor]:
         """Logits of an image.
 
         Args:
             image: (N, in_channels, H, W), uint8 in 0..255 or floating point in [0, 1].
+            all_logits: Whether to return a list: the logits and, with deep supervision, for the loss, those of the
+                other decoder stages from the shallowest to the deepest.
 
         Returns:
-            (N, classes, H, W).
+            (N, classes, H, W), or a list of them.
         """
-        features = self._features(image)
-        decoded = self.decoder(features, size=image.shape[-2:])  # (N, decoder_channels[-1], ~H, ~W)
-        return self.head(decoded, size=image.shape[-2:])  # type: ignore[no-any-return]  # torch types a module's call as Any
-
-    def forward_all(self, image: Tensor) -> list[Tensor]:
-        """Logits for the loss: those of ``forward``, then with deep supervision those of the other decoder stages.
-
-        Args:
-            image: As ``forward`` takes it.
-
-        Returns:
-            A list of (N, classes, H, W), the auxiliary ones from the shallowest stage to the deepest.
-        """
-        maps = self.decoder.forward_stages(self._features(image), size=image.shape[-2:])
-        logits = [self.head(maps[-1], size=image.shape[-2:])]
+        size = image.shape[-2:]
+        if not all_logits:
+            decoded = self.decoder(self._features(image), size=size)  # (N, decoder_channels[-1], ~H, ~W)
+            return self.head(decoded, size=size)  # type: ignore[no-any-return]  # torch types a module's call as Any
+        maps = self.decoder.forward_stages(self._features(image), size=size)
+        logits = [self.head(maps[-1], size=size)]
         for auxiliary, decoded in reversed(list(zip(self.auxiliary_heads, maps, strict=False))):
-            logits.append(auxiliary(decoded, size=image.shape[-2:]))
+            logits.append(auxiliary(decoded, size=size))
         return logits
 
     def _features(self, image: Tensor) -> list[Tensor]:

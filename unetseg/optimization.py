@@ -20,7 +20,8 @@ def build_optimizer(model: UNet, *, lr: float, encoder_lr: float, weight_decay: 
         weight_decay: AdamW's, for both.
     """
     encoder = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
-    rest = [parameter for name, parameter in model.named_parameters() if not name.startswith("encoder.")]
+    of_encoder = {id(parameter) for parameter in model.encoder.parameters()}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in of_encoder]
     return AdamW(
         [
             {"params": encoder, "lr": encoder_lr, "name": "encoder"},

@@ -1,5 +1,6 @@
 """Training, validation and test of a UNet, as Lightning runs them."""
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -50,6 +51,7 @@ class SegmentationTask(pl.LightningModule):
     Raises:
         EncoderError: If the encoder or its weights don't exist.
         AlignmentError: If a kernel can't reach the encoder's skips.
+        OptionError: If a decoder option has a value that it doesn't take.
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class SegmentationTask(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch of crops, with deep supervision the weighted mean of those of all logits."""
-        logits = self._run(self.model.forward_all, batch, "data.crop_size")
+        logits = self._run(functools.partial(self.model, all_logits=True), batch, "data.crop_size")
         weights = [0.5**i for i in range(len(logits))]
         losses = [weight * self.loss(one, batch["mask"]) for weight, one in zip(weights, logits, strict=True)]
         loss: Tensor = torch.stack(losses).sum() / sum(weights)

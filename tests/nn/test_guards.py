@@ -80,3 +80,11 @@ def test_the_default_kernels_need_no_warning(method: str, stride: int, rounding:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         build_upsample(4, 4, method=method, stride=stride, rounding=rounding)
+
+
+def test_unlike_layers_get_a_kernel_each() -> None:
+    upsample = {"method": ["pixel_shuffle", "conv_transpose"], "kernel_size": [1, 2]}
+    with pytest.warns(UserWarning, match=r"upsample.kernel_size \[3, 4\] there, in this order leaves none"):
+        UNetDecoder((3, 8, 8), (8, 4), upsample=upsample)
+    with pytest.warns(UserWarning, match=r"kernel_size \(6, 8\), or"):
+        AlignedConvTranspose2d(4, 4, 4, stride=(3, 4), rounding="up")

@@ -84,7 +84,7 @@ def layer_checkerboard_energy(layer: nn.Module, *, samples: int = 8, seed: int =
         >>> layer_checkerboard_energy(BlurredConvTranspose2d(4, 4, 3, stride=2)) < 1e-6
         True
     """
-    if not hasattr(layer, "stride") or isinstance(layer, nn.Conv2d):
+    if not hasattr(layer, "stride") or not hasattr(layer, "in_channels") or isinstance(layer, nn.Conv2d):
         raise OptionError(
             f"layer_checkerboard_energy: got {type(layer).__name__}; give a single upsampling layer, or measure a "
             f"network's logits with checkerboard_energy."

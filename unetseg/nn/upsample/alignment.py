@@ -63,9 +63,10 @@ class Aligned:
         return any(len(set(overlap(k, s, d))) > 1 for k, s, _, d in self.axes)
 
     @property
-    def filling_kernel_size(self) -> int:
-        """The least kernel_size that overlaps evenly and leaves no pixel without input."""
-        return max((filling_kernel(s, self.rounding) for _, s, _, _ in self.axes), default=1)
+    def filling_kernel_size(self) -> IntOrPair:
+        """The least kernel_size that, with planned padding, overlaps evenly and leaves no pixel without input."""
+        height, width = (filling_kernel(s, self.rounding) for _, s, _, _ in self.axes)
+        return height if height == width else (height, width)
 
     def _set_names(self, label: str | None, rounding: Rounding) -> None:
         self.label = label or type(self).__name__

@@ -41,23 +41,25 @@ kernel_size 4, or method blurred_conv_transpose, avoids it.
             rows.append(stage)
     option = "" if len(layers) == 1 else "upsample."
 
-    def kernel(stages: list[int]) -> int:
-        return max((layers[stage].filling_kernel_size for stage in stages), default=1)
+    def kernel(stages: list[int]) -> str:
+        kernels = [layers[stage].filling_kernel_size for stage in stages]
+        return str(kernels[0]) if len(set(kernels)) == 1 else f"{kernels} there, in this order"
 
-    found = [
-        (
-            uneven,
-            f"neighbouring pixels are sums of unequal length, which shows as a checkerboard; {option}kernel_size "
-            f"{kernel(uneven)}, or method blurred_conv_transpose, avoids it.",
-        ),
-        (holes, f"pixels all over the map hold the bias alone; {option}dilation 1 leaves none."),
-        (
-            rows,
-            f"at some sizes the last rows or columns hold the bias alone; {option}kernel_size {kernel(rows)} leaves "
-            f"none.",
-        ),
-    ]
-    said = [f"{_subject(layers, stages)}: {text}" for stages, text in found if stages]
+    said = []
+    if uneven:
+        said.append(
+            f"{_subject(layers, uneven)}: neighbouring pixels are sums of unequal length, which shows as a "
+            f"checkerboard; {option}kernel_size {kernel(uneven)}, or method blurred_conv_transpose, avoids it."
+        )
+    if holes:
+        said.append(
+            f"{_subject(layers, holes)}: pixels all over the map hold the bias alone; {option}dilation 1 leaves none."
+        )
+    if rows:
+        said.append(
+            f"{_subject(layers, rows)}: at some sizes the last rows or columns hold the bias alone; "
+            f"{option}kernel_size {kernel(rows)} leaves none."
+        )
     if said:
         warnings.warn(" ".join(said), stacklevel=stacklevel)
 
