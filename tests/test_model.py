@@ -265,8 +265,9 @@ def test_every_variant_gives_logits_of_the_images_size(variant: str, encoder: st
 @torch.no_grad()
 def test_every_variant_with_every_encoder(variant: str, encoder: str) -> None:
     options = {name: value for name, value in VARIANTS[variant].items() if name != "upsample"}
-    model = UNet(encoder, classes=3, **options)
-    for height, width in ((97, 131), (101, 64), (127, 127)):
+    channels = (16, 16, 8, 8, 8)[: 4 if options.get("head") == "upsample" else 5]
+    model = UNet(encoder, classes=3, decoder_channels=channels, **options)
+    for height, width in ((97, 131), (127, 64)):
         logits = model(torch.rand(2, 3, height, width), all_logits=True)
         assert all(x.shape == (2, 3, height, width) and x.isfinite().all() for x in logits)
 
