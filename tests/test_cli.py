@@ -72,7 +72,7 @@ def test_fit_test_predict_resume(squares: Path, capsys: pytest.CaptureFixture[st
     assert "hint: the encoder resnet18 starts from random weights" in said
     assert "square" in said
     assert "mean" in said
-    assert "python -m unetseg test --ckpt_path runs/version_0/best.ckpt" in said
+    assert "-m unetseg test --ckpt_path runs/version_0/best.ckpt" in said
     run = Path("runs/version_0")
     assert {path.name for path in run.iterdir()} >= {"best.ckpt", "last.ckpt", "metrics.csv", "config.yaml"}
     assert {"val_iou", "val_iou_background", "val_iou_square", "val_loss"} <= set(metrics("runs/version_0")[0])

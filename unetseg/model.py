@@ -45,8 +45,8 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
         upsample: How to upsample, an ``UpsampleOptions`` or a mapping of its fields.
         block: What decoder stages do besides, a ``BlockOptions`` or a mapping of its fields.
         head: "conv", a 3x3 convolution at full resolution; or "upsample": the last upsampling gives the logits itself,
-            from stride 2, which saves the dearest stage. Its options are those of the last stage in ``upsample``,
-            with one group and a bias.
+            from stride 2, so that no stage runs at full resolution. Its options are those of the last stage in
+            ``upsample``, with one group and a bias.
         deep_supervision: Whether every decoder stage but the last has logits of its own, for the loss, see
             :meth:`forward`.
         mean: Mean of each image channel, of values in [0, 1]. None: what the encoder's published weights expect.
@@ -191,6 +191,8 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **{"strict": True} | options)
         except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
             reason = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
             raise CheckpointError(
                 f"{folder}: the weights don't fit the network of config.json: {' '.join(reason)}"
@@ -235,14 +237,12 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
             (N, classes, H, W), or a list of them.
         """
         size = image.shape[-2:]
+        maps = self.decoder.forward_stages(self._features(image), size=size)  # (N, stage_channels[i], ~H, ~W)
+        logits: Tensor = self.head(maps[-1], size=size)  # (N, classes, H, W)
         if not all_logits:
-            decoded = self.decoder(self._features(image), size=size)  # (N, decoder_channels[-1], ~H, ~W)
-            return self.head(decoded, size=size)  # type: ignore[no-any-return]  # torch types a module's call as Any
-        maps = self.decoder.forward_stages(self._features(image), size=size)
-        logits = [self.head(maps[-1], size=size)]
-        for auxiliary, decoded in reversed(list(zip(self.auxiliary_heads, maps, strict=False))):
-            logits.append(auxiliary(decoded, size=size))
-        return logits
+            return logits
+        auxiliary = [head(decoded, size=size) for head, decoded in zip(self.auxiliary_heads, maps, strict=False)]
+        return [logits, *reversed(auxiliary)]
 
     def _features(self, image: Tensor) -> list[Tensor]:
         """Feature maps (N, C_i, ~H / stride_i, ~W / stride_i), full size first, of an image as ``forward`` takes it."""

@@ -1,9 +1,7 @@
 """Training, validation and test of a UNet, as Lightning runs them."""
 
-import functools
 import inspect
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -39,8 +37,8 @@ class SegmentationTask(pl.LightningModule):
             many of them as there are stages.
         upsample: How the decoder upsamples.
         block: What its stages do besides: norm, activation, dropout, residual, attention.
-        head: "conv", a 3x3 convolution; or "upsample", from stride 2 straight to the logits, which is faster and
-            takes one of decoder_channels less.
+        head: "conv", a 3x3 convolution; or "upsample", from stride 2 straight to the logits, which takes one of
+            decoder_channels less.
         deep_supervision: Whether the loss also counts logits of the decoder's other stages, each half as much as
             those of the next shallower one.
         lr: Peak learning rate of AdamW for the decoder and the head.
@@ -120,14 +118,14 @@ class SegmentationTask(pl.LightningModule):
         """Bring the weights into the memory format of the images."""
         self.model.to(memory_format=torch.channels_last)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits (N, classes, H, W) of images (N, 3, H, W), uint8 or floating point in [0, 1]."""
+    def forward(self, image: Tensor, all_logits: bool = False) -> Tensor | list[Tensor]:
+        """Logits (N, classes, H, W) of images (N, 3, H, W), uint8 or floating point in [0, 1]; see ``UNet.forward``."""
         # the format of the weights, which these layers are fast in
-        return self.model(image.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]  # torch types a module's call as Any
+        return self.model(image.contiguous(memory_format=torch.channels_last), all_logits)  # type: ignore[no-any-return]  # torch types a module's call as Any
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch of crops, with deep supervision the weighted mean of those of all logits."""
-        logits = self._run(functools.partial(self.model, all_logits=True), batch, "data.crop_size")
+        logits = self._logits(batch, "data.crop_size", all_logits=True)
         weights = [0.5**i for i in range(len(logits))]
         losses = [weight * self.loss(one, batch["mask"]) for weight, one in zip(weights, logits, strict=True)]
         loss: Tensor = torch.stack(losses).sum() / sum(weights)
@@ -145,13 +143,9 @@ class SegmentationTask(pl.LightningModule):
         """Confusion matrix of whole images."""
         self.test_iou.update(self._logits(batch, batch["name"][0]).argmax(dim=1), batch["mask"].long())
 
-    def _logits(self, batch: Batch, size_comes_from: str) -> Tensor:
-        return self._run(self, batch, size_comes_from)  # type: ignore[no-any-return]  # torch types a module's call as Any
-
-    @staticmethod
-    def _run(network: Callable[[Tensor], Any], batch: Batch, size_comes_from: str) -> Any:
+    def _logits(self, batch: Batch, size_comes_from: str, *, all_logits: bool = False) -> Any:
         try:
-            return network(batch["image"].contiguous(memory_format=torch.channels_last))
+            return self(batch["image"], all_logits)
         except ImageError as error:
             raise ImageError(f"{size_comes_from}: {error}") from None
 

@@ -178,9 +178,9 @@ def test_what_a_method_cannot_have_is_explained() -> None:
         build_upsample(4, 6, method="deconv")
     with pytest.raises(OptionError, match=r"padding is 1 and dilation 1; method 'pixel_shuffle' has neither"):
         build_upsample(4, 6, method="pixel_shuffle", padding=1)
-    with pytest.raises(OptionError, match=r"kernel_size is 4; the convolution of a pixel shuffle has an odd one"):
+    with pytest.raises(OptionError, match=r"kernel_size is 4; it is that of a convolution, which has an odd one"):
         build_upsample(4, 6, method="pixel_shuffle", kernel_size=4)
-    with pytest.raises(OptionError, match=r"kernel_size is 2; the convolution after an interpolation has an odd one"):
+    with pytest.raises(OptionError, match=r"kernel_size is 2; it is that of a convolution, which has an odd one"):
         build_upsample(4, 6, method="nearest", kernel_size=2)
     with pytest.raises(OptionError, match=r"stride is \(2, 1\); a pixel shuffle has one integer"):
         build_upsample(4, 6, method="pixel_shuffle", stride=(2, 1))

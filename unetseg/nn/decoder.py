@@ -1,4 +1,4 @@
-"""The UNet decoder: any list of feature maps in, a map of the image's size out."""
+"""Decoders: any list of feature maps in, a map of the image's size out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +11,72 @@ from unetseg.nn.blocks import DecoderBlock
 from unetseg.nn.stages import check_decoder_channels, check_reach, plan_stages, stage_options
 from unetseg.nn.upsample.guards import warn_of_artifacts
 
-__all__ = ["UNetDecoder"]
+__all__ = ["Decoder", "UNetDecoder"]
 
 
-class UNetDecoder(nn.Module):
+class Decoder(nn.Module):
+    """What decoders share: the stages that they go through, and the checks before, during and after.
+
+    A subclass builds its blocks from the stages' options, and decodes; :class:`unetseg.nn.UNetDecoder` describes the
+    arguments.
+    """
+
+    def __init__(
+        self,
+        encoder_channels: Sequence[int],
+        decoder_channels: Sequence[int],
+        *,
+        encoder_strides: Sequence[int] | None = None,
+        rounding: Rounding | Sequence[Rounding] = "any",
+        upsample: UpsampleOptions | Mapping[str, Any] | None = None,
+        block: BlockOptions | Mapping[str, Any] | None = None,
+        image_channels: int = 3,
+        output_stride: int = 1,
+    ) -> None:
+        super().__init__()
+        self.stages = plan_stages(
+            encoder_channels, encoder_strides, image_channels=image_channels, output_stride=output_stride
+        )
+        check_decoder_channels(decoder_channels, self.stages.strides)
+        self.out_channels = decoder_channels[-1]
+        self.stage_channels = tuple(decoder_channels)
+        self.stage_strides = self.stages.strides[1:]
+        blocks = self._build(stage_options(upsample, block, rounding, self.stages.strides))
+        upsampling = [block.upsample for block in blocks]
+        check_reach(upsampling)
+        warn_of_artifacts(upsampling)
+
+    def _build(self, options: Sequence[dict[str, Any]]) -> list[DecoderBlock]:
+        """Make all blocks, and return one of each stage, deepest first."""
+        raise TypeError(f"{type(self).__name__} is no decoder by itself; use a subclass such as UNetDecoder.")
+
+    def _decode(self, features: Sequence[Tensor], image_size: Sequence[int]) -> list[Tensor]:
+        """The map after each stage, deepest first."""
+        raise TypeError(f"{type(self).__name__} is no decoder by itself; use a subclass such as UNetDecoder.")
+
+    def forward(self, features: Sequence[Tensor], size: Sequence[int] | None = None) -> Tensor:
+        """Decode the feature maps.
+
+        Args:
+            features: Maps of (N, encoder_channels[i], H_i, W_i), full resolution first.
+            size: (height, width) of the image; that of a first map at stride 1 if None, otherwise the first
+                map's times its stride.
+
+        Returns:
+            (N, decoder_channels[-1], H, W), divided by the output stride.
+        """
+        return self.forward_stages(features, size)[-1]
+
+    def forward_stages(self, features: Sequence[Tensor], size: Sequence[int] | None = None) -> list[Tensor]:
+        """As ``forward``, with the maps after every stage, (N, stage_channels[i], H_i, W_i), deepest first."""
+        self.stages.check_features(features)
+        image_size = self.stages.image_size(features, size)
+        results = self._decode(features, image_size)
+        self.stages.check_size(results[-1], image_size)
+        return results
+
+
+class UNetDecoder(Decoder):
     """Decoder blocks from the deepest feature map to full resolution, each aligned to its skip.
 
     Args:
@@ -58,57 +120,17 @@ class UNetDecoder(nn.Module):
         torch.Size([1, 8, 33, 47])
     """
 
-    def __init__(
-        self,
-        encoder_channels: Sequence[int],
-        decoder_channels: Sequence[int],
-        *,
-        encoder_strides: Sequence[int] | None = None,
-        rounding: Rounding | Sequence[Rounding] = "any",
-        upsample: UpsampleOptions | Mapping[str, Any] | None = None,
-        block: BlockOptions | Mapping[str, Any] | None = None,
-        image_channels: int = 3,
-        output_stride: int = 1,
-    ) -> None:
-        super().__init__()
-        self.stages = plan_stages(
-            encoder_channels, encoder_strides, image_channels=image_channels, output_stride=output_stride
-        )
-        check_decoder_channels(decoder_channels, self.stages.strides)
-        self.out_channels = decoder_channels[-1]
-        self.stage_channels = tuple(decoder_channels)
-        self.stage_strides = self.stages.strides[1:]
-        options = stage_options(upsample, block, rounding, self.stages.strides)
-        inputs = [encoder_channels[-1], *decoder_channels]
-        blocks = [
-            DecoderBlock(inputs[i], self.stages.skip_channels[i], decoder_channels[i], **options[i])
-            for i in range(len(self.stages))
-        ]
+    def _build(self, options: Sequence[dict[str, Any]]) -> list[DecoderBlock]:
+        inputs = [self.stages.encoder_channels[-1], *self.stage_channels]
+        skips = self.stages.skip_channels
+        blocks = [DecoderBlock(inputs[i], skips[i], self.stage_channels[i], **options[i]) for i in range(len(skips))]
         self.blocks = nn.ModuleList(blocks)
-        check_reach([block.upsample for block in blocks])
-        warn_of_artifacts([block.upsample for block in blocks])
+        return blocks
 
-    def forward(self, features: Sequence[Tensor], size: Sequence[int] | None = None) -> Tensor:
-        """Decode the feature maps.
-
-        Args:
-            features: Maps of (N, encoder_channels[i], H_i, W_i), full resolution first.
-            size: (height, width) of the image; that of a first map at stride 1 if None, otherwise the first
-                map's times its stride.
-
-        Returns:
-            (N, decoder_channels[-1], H, W).
-        """
-        return self.forward_stages(features, size)[-1]
-
-    def forward_stages(self, features: Sequence[Tensor], size: Sequence[int] | None = None) -> list[Tensor]:
-        """As ``forward``, with the maps after every stage, (N, stage_channels[i], H_i, W_i), deepest first."""
-        self.stages.check_features(features)
-        image_size = self.stages.image_size(features, size)
+    def _decode(self, features: Sequence[Tensor], image_size: Sequence[int]) -> list[Tensor]:
         x, results = features[-1], []
         for stage, block in enumerate(self.blocks):
             wanted = self.stages.size_after(stage, x.shape[-2:], features, image_size)
             x = block(x, self.stages.skip(stage, features), size=wanted)
             results.append(x)  # (N, decoder_channels[stage], *wanted)
-        self.stages.check_size(x, image_size)
         return results

@@ -15,7 +15,7 @@ class SegmentationHead(nn.Conv2d):
     """A convolution from a decoder's map at full resolution to logits.
 
     A head that upsamples, from stride 2 to the logits, is any layer of :func:`unetseg.nn.build_upsample`: it has the
-    same interface, and leaves out the dearest block of a decoder.
+    same interface, and leaves no block of the decoder at full resolution.
 
     Args:
         in_channels: Channels of the decoder's map.

@@ -1,21 +1,18 @@
 """The UNet++ decoder: between encoder and decoder, a grid of nodes that each see all their predecessors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unetseg.config import BlockOptions, UpsampleOptions
-from unetseg.geometry import Rounding
 from unetseg.nn.blocks import DecoderBlock
-from unetseg.nn.stages import check_decoder_channels, check_reach, plan_stages, stage_options
-from unetseg.nn.upsample.guards import warn_of_artifacts
+from unetseg.nn.decoder import Decoder
 
 __all__ = ["UNetPlusPlusDecoder"]
 
 
-class UNetPlusPlusDecoder(nn.Module):
+class UNetPlusPlusDecoder(Decoder):
     """Nested decoders of every depth that share their nodes, each upsampling aligned to its skip.
 
     Node j at a level concatenates the encoder's map of that level, nodes 1 to j - 1 of it, and node j - 1 of the level
@@ -61,62 +58,23 @@ class UNetPlusPlusDecoder(nn.Module):
         torch.Size([1, 8, 33, 47])
     """
 
-    def __init__(
-        self,
-        encoder_channels: Sequence[int],
-        decoder_channels: Sequence[int],
-        *,
-        encoder_strides: Sequence[int] | None = None,
-        rounding: Rounding | Sequence[Rounding] = "any",
-        upsample: UpsampleOptions | Mapping[str, Any] | None = None,
-        block: BlockOptions | Mapping[str, Any] | None = None,
-        image_channels: int = 3,
-        output_stride: int = 1,
-    ) -> None:
-        super().__init__()
-        self.stages = plan_stages(
-            encoder_channels, encoder_strides, image_channels=image_channels, output_stride=output_stride
-        )
-        check_decoder_channels(decoder_channels, self.stages.strides)
-        self.out_channels = decoder_channels[-1]
-        options = stage_options(upsample, block, rounding, self.stages.strides)
+    def _build(self, options: Sequence[dict[str, Any]]) -> list[DecoderBlock]:
         skips = self.stages.skip_channels
         # channels of each level's nodes so far: the encoder's map first; level 0 is the deepest
-        nodes = [[encoder_channels[-1]], *([channels] if channels else [] for channels in skips)]
+        nodes = [[self.stages.encoder_channels[-1]], *([channels] if channels else [] for channels in skips)]
         rows: list[list[DecoderBlock]] = []
-        for stage in range(len(self.stages)):
-            below = nodes[stage]
+        for stage, out_channels in enumerate(self.stage_channels):
             # a level sees one node for each that the level below has; without a skip, its last alone
-            sources = below if skips[stage] else below[-1:]
+            sources = nodes[stage] if skips[stage] else nodes[stage][-1:]
             row: list[DecoderBlock] = []
             for channels in sources:
-                row.append(DecoderBlock(channels, sum(nodes[stage + 1]), decoder_channels[stage], **options[stage]))
-                nodes[stage + 1].append(decoder_channels[stage])
+                row.append(DecoderBlock(channels, sum(nodes[stage + 1]), out_channels, **options[stage]))
+                nodes[stage + 1].append(out_channels)
             rows.append(row)
         self.rows = nn.ModuleList(nn.ModuleList(row) for row in rows)
-        self.stage_channels = tuple(decoder_channels)
-        self.stage_strides = self.stages.strides[1:]
-        upsampling = [row[-1].upsample for row in rows]
-        check_reach(upsampling)
-        warn_of_artifacts(upsampling)
+        return [row[-1] for row in rows]
 
-    def forward(self, features: Sequence[Tensor], size: Sequence[int] | None = None) -> Tensor:
-        """Decode the feature maps.
-
-        Args:
-            features: Maps of (N, encoder_channels[i], H_i, W_i), full resolution first.
-            size: (height, width) of the image; that of a first map at stride 1 if None, otherwise the first
-                map's times its stride.
-
-        Returns:
-            (N, decoder_channels[-1], H, W).
-        """
-        return self.forward_stages(features, size)[-1]
-
-    def forward_stages(self, features: Sequence[Tensor], size: Sequence[int] | None = None) -> list[Tensor]:
-        """As ``forward``, with the last node of every level, (N, stage_channels[i], H_i, W_i), deepest first."""
-        self.stages.check_features(features)
-        image_size = self.stages.image_size(features, size)
+    def _decode(self, features: Sequence[Tensor], image_size: Sequence[int]) -> list[Tensor]:
         below, results = [features[-1]], []
         for stage, row in enumerate(self.rows):
             skip = self.stages.skip(stage, features)
@@ -126,7 +84,6 @@ class UNetPlusPlusDecoder(nn.Module):
             for node, source in zip(nodes, below[-len(nodes) :], strict=True):
                 joined = torch.cat(level, dim=1) if level else None  # (N, channels so far, *wanted)
                 level.append(node(source, joined, size=wanted))  # (N, decoder_channels[stage], *wanted)
-            results.append(level[-1])
+            results.append(level[-1])  # the last node of the level
             below = level
-        self.stages.check_size(results[-1], image_size)
         return results

@@ -81,6 +81,14 @@ class Aligned:
                 f"channels."
             )
 
+    def _check_odd(self, kernel_size: IntOrPair) -> int:
+        if not isinstance(kernel_size, int) or kernel_size % 2 == 0:
+            raise OptionError(
+                f"{self.label}: kernel_size is {kernel_size}; it is that of a convolution, which has an odd one, as 1, "
+                f"3 or 5."
+            )
+        return kernel_size
+
     def _wanted(self, x: Tensor, size: Sequence[int] | None, strides: tuple[int, int]) -> tuple[int, int]:
         """(height, width) to return: those of ``size``, or stride times the input's."""
         if size is None:

@@ -69,11 +69,7 @@ class InterpolateConv2d(Aligned, nn.Module):
         self._set_names(label, rounding)
         if mode not in ("nearest", "bilinear"):
             raise OptionError(f"{self.label}: mode is {mode!r}; it can be 'nearest' or 'bilinear'.")
-        if not isinstance(kernel_size, int) or kernel_size % 2 == 0:
-            raise OptionError(
-                f"{self.label}: kernel_size is {kernel_size}; the convolution after an interpolation has an odd one, "
-                f"as 1, 3 or 5."
-            )
+        kernel_size = self._check_odd(kernel_size)
         self._check_groups(groups, in_channels, out_channels)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.stride, self.mode = pair(stride), mode

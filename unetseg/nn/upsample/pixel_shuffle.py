@@ -68,11 +68,7 @@ class PixelShuffleConv2d(Aligned, nn.Module):
         self._set_names(label, rounding)
         if not isinstance(stride, int):
             raise OptionError(f"{self.label}: stride is {stride}; a pixel shuffle has one integer for both axes.")
-        if not isinstance(kernel_size, int) or kernel_size % 2 == 0:
-            raise OptionError(
-                f"{self.label}: kernel_size is {kernel_size}; the convolution of a pixel shuffle has an odd one, as 1, "
-                f"3 or 5."
-            )
+        kernel_size = self._check_odd(kernel_size)
         self._check_groups(groups, in_channels, out_channels)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.groups = kernel_size, stride, groups
