@@ -214,6 +214,7 @@ def test_encoders_that_take_some_sizes_only_say_which() -> None:
 
 VARIANTS = {
     "plain": {},
+    "add": {"block": {"merge": "add"}},
     "unetplusplus": {"decoder": "unetplusplus"},
     "upsampling head": {"head": "upsample", "upsample": {"kernel_size": [4, 4, 2]}},
     "deep supervision": {"deep_supervision": True},

@@ -31,6 +31,10 @@ CASES: list[dict[str, Any]] = [
     *[{"method": method, "groups": 2} for method in get_args(UpsampleMethod)],
     *[{"method": method, "bias": bias} for method in get_args(UpsampleMethod) for bias in (False, True)],
     {"norm": "none", "activation": "none"},
+    {"merge": "add"},
+    *[{"merge": "add", "norm": norm, "residual": True} for norm in get_args(Norm)],
+    *[{"merge": "add", "attention": attention} for attention in get_args(Attention)],
+    *[{"merge": "add", "method": method, "groups": 2} for method in get_args(UpsampleMethod)],
     {"norm": "layer", "activation": "gelu", "residual": True, "attention": "scse", "dropout": 0.5, "groups": 2},
     {"norm": "none", "activation": "elu", "residual": True, "attention": "gate", "method": "pixel_shuffle"},
 ]
@@ -108,6 +112,35 @@ def test_without_residual_it_is_two_convolutions() -> None:
     assert torch.equal(block(x, skip), block.conv2(block.conv1(joined(block, x, skip))))
 
 
+def test_adding_is_the_convolution_of_the_concatenation_without_what_stands_between() -> None:
+    """A block that concatenates, whose norms do nothing and whose first convolution takes over the upsampled map."""
+    added = DecoderBlock(8, 6, 4, merge="add", activation="none").eval()
+    concatenated = DecoderBlock(8, 6, 4, norm="none", activation="none", bias=False)
+    nn.init.dirac_(concatenated.conv1[0].weight)
+    nn.init.zeros_(concatenated.conv1[0].bias)
+    concatenated.upsample.load_state_dict(added.upsample.state_dict())
+    with torch.no_grad():
+        concatenated.conv1[0].weight[:, 4:] = added.skip_conv.weight
+    x, skip = torch.randn(2, 8, 5, 7), torch.randn(2, 6, 9, 13)
+    merged = concatenated.conv1(joined(concatenated, x, skip))
+    torch.testing.assert_close(added(x, skip), added.conv2(added.upsample_norm(merged)))
+
+
+def test_an_added_skip_is_gated_by_the_upsampled_map() -> None:
+    block = DecoderBlock(8, 6, 4, merge="add", attention="gate").eval()
+    x, skip = torch.randn(2, 8, 5, 7), torch.randn(2, 6, 9, 13)
+    up = block.upsample(x, size=(9, 13))
+    assert torch.equal(block(x, skip), block.conv2(block.upsample_norm(block.skip_conv(block.gate(up, skip)) + up)))
+
+
+@pytest.mark.parametrize("skip_channels", [6, 0])
+def test_what_is_added_starts_at_unit_variance(skip_channels: int) -> None:
+    torch.manual_seed(0)
+    block = DecoderBlock(64, skip_channels, 64, merge="add", norm="none", activation="none")
+    x, skip = torch.randn(1, 64, 40, 40), torch.randn(1, skip_channels, 80, 80) if skip_channels else None
+    assert 0.9 < block._add(block.upsample(x), skip).square().mean() < 1.1
+
+
 @pytest.mark.parametrize(("bias", "share"), [(-1e4, 0.0), (0.0, 0.5), (1e4, 1.0)])
 def test_the_gate_multiplies_the_skip(bias: float, share: float) -> None:
     gated, plain = DecoderBlock(8, 6, 4, attention="gate"), DecoderBlock(8, 6, 4)
@@ -157,6 +190,7 @@ def test_dropout_zeroes_whole_channels_in_training_only() -> None:
         ({"dropout": -0.1}, r"block.dropout is -0.1; it is a probability"),
         ({"dropout": float("nan")}, r"block.dropout is nan; it is a probability"),
         ({"attention": "gates"}, r"block.attention is 'gates'; .*Did you mean 'gate'\?"),
+        ({"merge": "sum"}, r"block.merge is 'sum'; it can be 'concat', 'add'"),
         ({"norm": "bach"}, r"block.norm is 'bach'; .*Did you mean 'batch'\?"),
         ({"activation": "rleu"}, r"block.activation is 'rleu'; it can be 'relu'"),
         ({"method": "pixelshuffle"}, r"upsample.method is 'pixelshuffle'; .*Did you mean 'pixel_shuffle'\?"),

@@ -1,12 +1,13 @@
-"""One stage of a decoder: upsample, concatenate the skip, convolve twice."""
+"""One stage of a decoder: upsample, merge with the skip, convolve."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from unetseg.config import Activation, Attention, Norm, UpsampleInit, UpsampleMethod, check_choice
+from unetseg.config import Activation, Attention, Merge, Norm, UpsampleInit, UpsampleMethod, check_choice
 from unetseg.errors import OptionError
 from unetseg.geometry import Rounding
 from unetseg.nn.attention import SCSE, AttentionGate
@@ -49,9 +50,13 @@ class ConvNormAct(nn.Sequential):
 
 
 class DecoderBlock(nn.Module):
-    """Upsample to the skip's size, concatenate the skip, two convolutions; norm and activation after each of them.
+    """Upsample to the skip's size, merge with the skip, convolve; norm and activation after each of the three.
 
-    The norm after the upsampling brings its map to the scale of the skip that it is concatenated with.
+    With ``merge="concat"`` the upsampled map is normalised, which brings it to the scale of the skip that it is
+    concatenated with, and two convolutions follow. With "add", the first of them sees the skip alone and its result is
+    added to the upsampled map before the norm. A convolution of a concatenation is the sum of one convolution of each
+    part; here the upsampling, a (transposed) convolution itself, is the one of its part. So the concatenated map is
+    never made and its convolution is cheaper; where there is no skip, there is no first convolution.
 
     Args:
         in_channels: Channels of the deeper map.
@@ -70,6 +75,7 @@ class DecoderBlock(nn.Module):
         dropout: Probability with which a whole channel of the result is zeroed in training, 0 to below 1.
         residual: Whether the convolutions add to their input, brought to the result's channels by a 1x1 convolution.
         attention: "scse" before and after the convolutions, "gate" on the skip, or "none".
+        merge: "concat" or "add".
         rounding: How the encoder stage rounds: "up", "down" or "any".
         label: What errors call this block. One with a label leaves warnings to the decoder that gave it.
 
@@ -110,13 +116,18 @@ class DecoderBlock(nn.Module):
         dropout: float = 0.0,
         residual: bool = False,
         attention: Attention = "none",
+        merge: Merge = "concat",
         rounding: Rounding = "any",
         label: str | None = None,
     ) -> None:
         super().__init__()
         check_choice("block.attention", attention, Attention)
+        check_choice("block.merge", merge, Merge)
         if not 0 <= dropout < 1:
             raise OptionError(f"block.dropout is {dropout}; it is a probability, from 0 to below 1.")
+        gain = activation_gain(activation)
+        if merge == "add" and skip_channels:
+            gain /= math.sqrt(2)  # two terms of equal variance
         self.upsample = build_upsample(
             in_channels,
             out_channels,
@@ -128,16 +139,22 @@ class DecoderBlock(nn.Module):
             groups=groups,
             bias=norm == "none" if bias is None else bias,
             init=init,
-            gain=activation_gain(activation),
+            gain=gain,
             rounding=rounding,
             label=label or type(self).__name__,
         )
         if label is None:
             warn_of_artifacts([self.upsample])
-        joined = out_channels + skip_channels
+        joined = out_channels + (skip_channels if merge == "concat" else 0)
         self.upsample_norm = NormAct(out_channels, norm, activation)
         self.gate = AttentionGate(out_channels, skip_channels) if attention == "gate" and skip_channels else None
-        self.conv1 = ConvNormAct(joined, out_channels, norm=norm, activation=activation)
+        self.conv1: ConvNormAct | None = None
+        self.skip_conv: nn.Conv2d | None = None
+        if merge == "concat":
+            self.conv1 = ConvNormAct(joined, out_channels, norm=norm, activation=activation)
+        elif skip_channels:
+            self.skip_conv = nn.Conv2d(skip_channels, out_channels, kernel_size=3, padding=1, bias=False)
+            initialize_conv_(self.skip_conv, gain)
         self.conv2 = ConvNormAct(out_channels, out_channels, norm=norm, activation="none" if residual else activation)
         scse = attention == "scse"
         self.attention1 = SCSE(joined) if scse else nn.Identity()
@@ -157,13 +174,20 @@ class DecoderBlock(nn.Module):
             size: Wanted (height, width) without a skip; stride times ``x`` if None.
         """
         x = self.upsample(x, size=size if skip is None else skip.shape[-2:])  # (N, C_out, H', W')
-        x = self.upsample_norm(x)
-        if skip is not None:
-            if self.gate is not None:
-                skip = self.gate(x, skip)
-            x = torch.cat([x, skip], dim=1)  # (N, C_out + C_skip, H', W')
-        x = self.attention1(x)
-        result = self.conv2(self.conv1(x))  # (N, C_out, H', W')
+        x = self.attention1(self._add(x, skip) if self.conv1 is None else self._concat(x, skip))
+        result = self.conv2(x if self.conv1 is None else self.conv1(x))  # (N, C_out, H', W')
         if self.shortcut is not None:
             result = self.activation(result + self.shortcut(x))
         return self.dropout(self.attention2(result))  # type: ignore[no-any-return]  # torch types a module's call as Any
+
+    def _concat(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        x = self.upsample_norm(x)
+        if skip is None:
+            return x
+        return torch.cat([x, skip if self.gate is None else self.gate(x, skip)], dim=1)  # (N, C_out + C_skip, H', W')
+
+    def _add(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        if skip is not None and self.skip_conv is not None:
+            # in place on the convolution's result, which its backward doesn't need
+            x = self.skip_conv(skip if self.gate is None else self.gate(x, skip)).add_(x)
+        return self.upsample_norm(x)  # type: ignore[no-any-return]  # torch types a module's call as Any
