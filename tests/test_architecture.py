@@ -24,16 +24,19 @@ LAYERS = [
     ["unetseg.encoders", "unetseg.model"],
     ["unetseg.losses", "unetseg.metrics", "unetseg.optimization", "unetseg.checkpoint", "unetseg.data"],
     ["unetseg.task", "unetseg.callbacks"],
-    ["unetseg.inference", "unetseg.cli"],
+    ["unetseg.parser"],
+    ["unetseg.inference", "unetseg.inspection", "unetseg.cli"],
     ["unetseg.__main__", "unetseg"],
 ]
 
 LIBRARIES = {
     "torch": {"unetseg.errors", "unetseg.geometry", "unetseg.config", "unetseg.__main__", "unetseg"},
     "pytorch_lightning": {name for name in MODULES if name.startswith(("unetseg.nn", "unetseg.inference"))}
-    | {"unetseg.model", "unetseg.encoders", "unetseg.checkpoint"},
+    | {"unetseg.model", "unetseg.checkpoint", *(name for name in MODULES if name.startswith("unetseg.encoders"))},
     "albumentations": set(MODULES) - {"unetseg.data.transforms"},
-    "segmentation_models_pytorch": set(MODULES) - {"unetseg.encoders", "unetseg.losses"},
+    "matplotlib": set(MODULES) - {"unetseg.inspection.plot"},
+    "segmentation_models_pytorch": set(MODULES)
+    - {"unetseg.encoders.build", "unetseg.encoders.weights", "unetseg.losses"},
 }
 
 PUBLIC = {
@@ -130,5 +133,5 @@ def test_help_imports_no_torch_and_takes_under_a_second() -> None:
     start = time.monotonic()
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert time.monotonic() - start < 1
-    for verb in ("fit", "validate", "test", "predict"):
+    for verb in ("fit", "validate", "test", "predict", "inspect"):
         assert sum(line.strip().startswith(f"{verb} ") for line in run.stdout.splitlines()) == 1

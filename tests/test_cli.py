@@ -167,7 +167,7 @@ def test_the_built_in_data_needs_nothing(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["train"], 2, r"'train' is no verb; the verbs are fit, validate, test, predict"),
+        (["train"], 2, r"'train' is no verb; the verbs are fit, validate, test, predict, inspect"),
         (["fit", "--data.rooot=x"], 2, r"--data.rooot.* Did you mean --data.root\?"),
         (["fit", "--trainer.max_epoch=3"], 2, r"Did you mean --trainer.max_epochs\?"),
         (["fit", "--data.batch_size=many"], 2, r"data.batch_size.*many"),
@@ -276,7 +276,7 @@ def test_the_default_fit_learns_the_built_in_scenes(capsys: pytest.CaptureFixtur
 
 
 def test_every_verb_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("fit", "validate", "test", "predict"):
+    for verb in ("fit", "validate", "test", "predict", "inspect"):
         with pytest.raises(SystemExit) as stop:
             main([verb, "--help"])
         assert stop.value.code == 0

@@ -205,11 +205,11 @@ def test_an_image_below_the_minimum_is_refused_and_one_at_it_is_not(encoder: str
         model(torch.rand(1, 3, least - 1, least))
 
 
-def test_encoders_that_take_some_sizes_only_say_which() -> None:
-    model = UNet("tu-swin_tiny_patch4_window7_224", classes=2, decoder_channels=(8, 8, 8, 8, 8)).eval()
-    assert model.known_sizes == (224,)
-    with pytest.raises(ImageError, match=r"doesn't take an image of 256x256 pixels; .* it takes 224"):
-        model(torch.rand(1, 3, 256, 256))
+@torch.no_grad()
+def test_an_encoder_that_is_padded_serves_every_size() -> None:
+    model = UNet("tu-dla34", classes=2, decoder_channels=(8, 8, 8, 8, 8)).eval()
+    for size in ((1, 1), (31, 33), (64, 97)):
+        assert model(torch.rand(1, 3, *size)).shape == (1, 2, *size)
 
 
 VARIANTS = {

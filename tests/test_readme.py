@@ -36,13 +36,18 @@ def folder(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
-def test_the_commands_run_one_after_the_other(folder: Path) -> None:
-    assert len(COMMANDS) == 5
+def test_the_commands_run_one_after_the_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(COMMANDS) == 6
     for command in COMMANDS:
         words = shlex.split(command)
         assert words[:3] == ["python", "-m", "unetseg"]
         small = shlex.split(SMALL) if "--data.root" in words else []
         assert main([*words[3:], *small]) == 0, command
+    assert (folder / "stage.png").stat().st_size > 0
+    printed = capsys.readouterr().out.splitlines()
+    shown = [line.removeprefix("    ") for line in README.splitlines() if re.match(r"    (stage|\d) .* \S+$", line)]
+    assert len(shown) == 6
+    assert [line for line in shown if line not in printed] == []
     assert {path.name for path in (folder / "masks").iterdir()} >= {"photo.png", "a.png", "a.overlay.jpg"}
 
 

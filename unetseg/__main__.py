@@ -13,6 +13,7 @@ _VERBS = {
     "validate": ("IoU of a checkpoint on the validation split", "unetseg.cli"),
     "test": ("IoU of a checkpoint on the test split", "unetseg.cli"),
     "predict": ("write a mask for every image of files and folders", "unetseg.inference.command"),
+    "inspect": ("sizes, alignment, parameters and FLOPs of every stage", "unetseg.inspection.command"),
 }
 
 _HELP = f"""usage: python -m unetseg VERB [options]
@@ -45,7 +46,9 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {args[0]!r} is no verb; the verbs are {', '.join(_VERBS)}.\n")
         return 2
     try:
-        code = importlib.import_module(_VERBS[args[0]][1]).main(args[1:] if args[0] == "predict" else args)
+        module = _VERBS[args[0]][1]
+        # LightningCLI tells its verbs apart by itself
+        code = importlib.import_module(module).main(args if module == "unetseg.cli" else args[1:])
     except UnetsegError as error:
         sys.stderr.write(f"error: {_without_worker_traceback(error)}\n")
         return 1

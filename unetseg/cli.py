@@ -1,12 +1,10 @@
 """The verbs fit, validate and test: LightningCLI, whose settings a checkpoint brings along."""
 
-import difflib
 import logging
-import re
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn, get_args
+from typing import Any
 
 import torch
 from jsonargparse import Namespace, lazy_instance  # type: ignore[attr-defined]  # public, but not in its __all__
@@ -16,17 +14,10 @@ from pytorch_lightning.loggers import CSVLogger
 
 from unetseg.callbacks import BestAndLastCheckpoint, IoUTable
 from unetseg.checkpoint import Checkpoint, read_checkpoint
-from unetseg.config import (
-    Activation,
-    Attention,
-    BlockOptions,
-    Norm,
-    UpsampleInit,
-    UpsampleMethod,
-    UpsampleOptions,
-)
+from unetseg.config import BlockOptions, UpsampleOptions
 from unetseg.data.datamodule import SegmentationDataModule
 from unetseg.errors import CheckpointError, UnetsegError
+from unetseg.parser import ExplainingParser
 from unetseg.task import SegmentationTask
 
 __all__ = ["main"]
@@ -96,42 +87,8 @@ def _quieten() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-class _Parser(LightningArgumentParser):
-    """Explains a mistake in a line or two instead of a page of usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-        given = [line for line in lines[1:] if line.startswith("Given value:")]
-        text = " ".join([lines[0], *(given[:1] or lines[1:2])])[:400]
-        if key := next((key for key in _EXAMPLES if key in lines[0]), None):
-            text += f" For example: --{key} {_EXAMPLES[key]}"
-        parsers = [self, *(p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values())]
-        options = {option for parser in parsers for action in parser._actions for option in action.option_strings}
-        for word in re.findall(r"--[\w.]+|(?<=[Oo]ption ')[\w.]+|(?<=[Kk]ey ')[\w.]+", message):
-            option = f"--{word.removeprefix('--')}"
-            if option not in options and (close := difflib.get_close_matches(option, options, n=1)):
-                text += f" Did you mean {close[0]}?"
-                break
-        sys.stderr.write(f"error: {text}\n")
-        self.exit(2)
-
-
-_EXAMPLES = {
-    "data.classes": "'[background, road]'",
-    "data.scale_range": "'[0.6, 1.6]'",
-    "model.decoder_channels": "'[256, 128, 64, 32, 16]'",
-    "model.upsample.kernel_size": "4, or one a stage, deepest first: '[4, 4, 3, 3, [4, 2]]'",
-    "model.upsample.padding": "auto, or one a stage, deepest first: '[1, 1, auto, auto, auto]'",
-} | {
-    f"model.{name}": f"{get_args(choices)[0]}; it can be {', '.join(get_args(choices))}, or a list of one a stage"
-    for name, choices in {
-        "upsample.method": UpsampleMethod,
-        "upsample.init": UpsampleInit,
-        "block.norm": Norm,
-        "block.activation": Activation,
-        "block.attention": Attention,
-    }.items()
-}
+class _Parser(ExplainingParser, LightningArgumentParser):
+    """Lightning's parser, which explains mistakes."""
 
 
 class _Command(LightningCLI):

@@ -8,6 +8,7 @@ __all__ = [
     "ImageError",
     "OptionError",
     "UnetsegError",
+    "first_line",
 ]
 
 
@@ -37,3 +38,14 @@ class ImageError(UnetsegError):
 
 class CheckpointError(UnetsegError):
     """A file isn't a checkpoint of this project, or disagrees with what was asked beside it."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message, as a sentence; its class where it says nothing.
+
+    Example:
+        >>> first_line(RuntimeError("no room")), first_line(KeyError())
+        ('no room.', 'KeyError.')
+    """
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return text if text.endswith(".") else f"{text}."

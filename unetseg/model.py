@@ -97,7 +97,7 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         self.encoder = build_encoder(encoder, depth=encoder_depth, in_channels=in_channels, weights=encoder_weights)
         geometry = encoder_geometry(self.encoder, encoder, depth=encoder_depth, in_channels=in_channels)
-        self.min_size, self.known_sizes = geometry.min_size, geometry.known_sizes
+        self.min_size = geometry.min_size
         for name, parameter in self.encoder.named_parameters():
             parameter.requires_grad_(name not in geometry.unused)
         check_choice("decoder", decoder, DecoderName)
@@ -255,16 +255,11 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
         image = self.normalize(image)
         try:
             return self.encoder(image)  # type: ignore[no-any-return]  # torch types a module's call as Any
-        except (AssertionError, RuntimeError, ValueError) as error:
+        except ValueError as error:
             if self.training and "more than 1 value per channel" in str(error):
                 raise ImageError(
                     f"encoder {self.encoder_name!r} can't train on a batch of one image of {width}x{height} pixels: "
                     f"its deepest map is a single pixel, which batch norm can't normalise. Use a larger batch or "
                     f"larger images, or a smaller encoder_depth."
                 ) from error
-            if not self.known_sizes or isinstance(error, torch.OutOfMemoryError):
-                raise
-            raise ImageError(
-                f"encoder {self.encoder_name!r} doesn't take an image of {width}x{height} pixels; of the square sizes "
-                f"tried it takes {', '.join(map(str, self.known_sizes))}. Use one of them, or another encoder."
-            ) from error
+            raise

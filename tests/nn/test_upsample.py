@@ -121,6 +121,21 @@ def test_gradients_are_those_of_the_plain_layer(size: tuple[int, int]) -> None:
     assert torch.equal(aligned.bias.grad, plain.bias.grad)
 
 
+@pytest.mark.parametrize(
+    "memory_format", [torch.channels_last, torch.contiguous_format], ids=["channels_last", "contiguous"]
+)
+def test_a_cropped_map_is_whole_memory_in_training(memory_format: torch.memory_format) -> None:
+    """Batch norm is slow to train on a view; where nothing is trained, a view spares the copy."""
+    layer = AlignedConvTranspose2d(4, 6, 4, stride=2).to(memory_format=memory_format)
+    x = integers(2, 4, 5, 7).contiguous(memory_format=memory_format)
+    trained = layer(x, size=(9, 13))
+    assert trained.is_contiguous(memory_format=memory_format)
+    with torch.no_grad():
+        viewed = layer(x, size=(9, 13))
+    assert viewed.untyped_storage().nbytes() == 4 * 2 * 6 * 10 * 14
+    assert torch.equal(trained, viewed)
+
+
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_the_exported_form_is_equal(k: int) -> None:
     layer, _ = pair_of_layers(kernel_size=k, stride=2)

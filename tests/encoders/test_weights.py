@@ -1,4 +1,4 @@
-"""Encoders: what the probe finds, names, and local weights."""
+"""Weights of encoders: local files, what is wrong with them, and the normalisation that they expect."""
 
 from pathlib import Path
 
@@ -8,71 +8,8 @@ import timm
 import torch
 from torch import nn
 
-from unetseg.encoders import build_encoder, encoder_geometry, load_encoder_weights, normalization
+from unetseg.encoders import build_encoder, load_encoder_weights, normalization
 from unetseg.errors import EncoderError
-
-
-@pytest.mark.parametrize(
-    ("name", "channels", "rounding", "min_size"),
-    [
-        ("resnet18", (0, 64, 64, 128, 256, 512), ("up",) * 5, 1),
-        ("vgg11_bn", (64, 128, 256, 512, 512, 512), ("down",) * 5, 32),
-        ("densenet121", (0, 64, 256, 512, 1024, 1024), ("down", "down", "down", "up", "up"), 29),
-        ("mit_b0", (0, 0, 32, 64, 160, 256), ("up",) * 5, 29),
-        # over its stem of stride 4 it rounds down; the two halves of that have no rounding of their own
-        ("tu-convnext_atto", (0, 0, 40, 80, 160, 320), ("down", "down", "down", "any", "any"), 32),
-    ],
-)
-def test_probe(name: str, channels: tuple[int, ...], rounding: tuple[str, ...], min_size: int) -> None:
-    geometry = encoder_geometry(build_encoder(name), name)
-    assert geometry.channels == channels
-    assert geometry.rounding == rounding
-    assert geometry.strides == (1, 2, 4, 8, 16, 32)
-    assert geometry.min_size == min_size
-
-
-def test_probe_of_a_shallower_encoder() -> None:
-    geometry = encoder_geometry(build_encoder("resnet18", depth=3), "resnet18", depth=3)
-    assert geometry.strides == (1, 2, 4, 8)
-
-
-def test_unpadded_convolutions_are_refused() -> None:
-    with pytest.raises(EncoderError, match=r"'tu-inception_v3' has feature maps of .* which fit no stride"):
-        encoder_geometry(build_encoder("tu-inception_v3"), "tu-inception_v3")
-
-
-def test_an_encoder_that_takes_no_size_is_refused() -> None:
-    class Refusing(nn.Module):
-        def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-            raise AssertionError(f"not {tuple(image.shape)}")
-
-    with pytest.raises(EncoderError, match=r"'refusing' took none of the image sizes 97\.\.512"):
-        encoder_geometry(Refusing(), "refusing")
-
-
-def test_the_probe_leaves_the_encoder_alone() -> None:
-    torch.manual_seed(0)
-    encoder = build_encoder("resnet18")
-    before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    encoder_geometry(encoder, "resnet18", depth=5, in_channels=3)
-    assert encoder.training
-    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
-
-
-@pytest.mark.parametrize(("typed", "meant"), [("resnet43", "resnet34"), ("tu-convnext_tinny", "tu-convnext_tiny")])
-def test_an_unknown_encoder_brings_the_nearest(typed: str, meant: str) -> None:
-    with pytest.raises(EncoderError, match=f"encoder '{typed}' doesn't exist. Did you mean .*{meant}"):
-        build_encoder(typed)
-
-
-def test_a_name_like_no_other_brings_examples() -> None:
-    with pytest.raises(EncoderError, match=r"doesn't exist. For example: resnet34"):
-        build_encoder("%%%")
-
-
-def test_an_encoder_that_gives_no_maps_is_explained() -> None:
-    with pytest.raises(EncoderError, match="can't be built with depth 9"):
-        build_encoder("resnet18", depth=9)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""Encoders that take multiples of a size only, brought to every size."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unetseg.errors import EncoderError
+from unetseg.nn.upsample.alignment import crop_to
+
+__all__ = ["PaddedEncoder"]
+
+
+class PaddedEncoder(nn.Module):
+    """Pads the image at the bottom/right to a multiple, and crops each feature map to the image's part of it.
+
+    Encoders that divide the image into windows, or add maps of several strides, take multiples of some size only. Zeros
+    stand for the mean colour in a normalised image, and are what the padding of convolutions puts there too. A map of
+    stride s keeps ceil(side / s) rows and columns: those that saw any of the image. So all stages round up.
+
+    Args:
+        encoder: From an image (N, C, H, W) to feature maps, full resolution first.
+        multiple: Sides that the encoder takes are multiples of this, in pixels.
+        strides: Stride of each feature map against the image.
+
+    Shape:
+        - image: (N, C, H, W), normalised
+        - output: a list of (N, C_i, ceil(H / strides[i]), ceil(W / strides[i]))
+
+    Raises:
+        EncoderError: In forward, if a feature map has fewer rows or columns than that.
+
+    Example:
+        >>> class Halves(nn.Module):
+        ...     def forward(self, x):
+        ...         return [x, nn.functional.pixel_unshuffle(x, 2)]  # which takes even sides only
+        >>> encoder = PaddedEncoder(Halves(), multiple=2, strides=(1, 2))
+        >>> [tuple(feature.shape) for feature in encoder(torch.zeros(1, 3, 5, 8))]
+        [(1, 3, 5, 8), (1, 12, 3, 4)]
+    """
+
+    def __init__(self, encoder: nn.Module, *, multiple: int, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.encoder, self.multiple, self.strides = encoder, multiple, tuple(strides)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Feature maps (N, C_i, ceil(H / strides[i]), ceil(W / strides[i])) of an image (N, C, H, W)."""
+        height, width = image.shape[-2:]
+        padded = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple))
+        features = self.encoder(padded)
+        if len(features) != len(self.strides):
+            raise EncoderError(
+                f"the encoder gave {len(features)} feature maps; strides has {len(self.strides)} values."
+            )
+        # the image itself comes first in most lists
+        return [
+            image if feature is padded else self._crop(feature, -(-height // stride), -(-width // stride))
+            for feature, stride in zip(features, self.strides, strict=True)
+        ]
+
+    def _crop(self, feature: Tensor, height: int, width: int) -> Tensor:
+        # a map without content is of no size that counts
+        if feature.shape[1] and not torch.compiler.is_compiling() and not _at_least(feature, height, width):
+            raise EncoderError(
+                f"the padded encoder gave a feature map of {tuple(feature.shape[-2:])}; at least {(height, width)} "
+                f"was expected of its stride."
+            )
+        return crop_to(feature, height, width)
+
+
+def _at_least(feature: Tensor, height: int, width: int) -> bool:
+    return feature.shape[-2] >= height and feature.shape[-1] >= width
