@@ -39,6 +39,7 @@ ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "benchmarks" / "results" / "encoders.jsonl"
 TABLE = ROOT / "docs" / "encoders.md"
 
+NO_PYRAMID = "no feature maps that halve"  # what the message says of those that can't serve any UNet
 SIZES = [(67, 101), (96, 129), (113, 150), (251, 333)]
 
 
@@ -129,10 +130,12 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def summary(rows: list[dict[str, Any]]) -> str:
     """How many came to what, of segmentation-models-pytorch's own and of timm's."""
-    lines = ["| encoders | tried | any size | padded | refused | failed |", "|---|---|---|---|---|---|"]
+    results = ("any size", "padded", "refused", NO_PYRAMID, "failed")
+    lines = [f"| encoders | tried | {' | '.join(results)} |", "|---|---|---|---|---|---|---|"]
     for source, prefix in (("segmentation-models-pytorch", False), ("timm", True)):
-        counts = Counter(row["result"] for row in rows if row["name"].startswith("tu-") == prefix)
-        cells = [counts.total(), *(counts[result] for result in ("any size", "padded", "refused", "failed"))]
+        these = [row for row in rows if row["name"].startswith("tu-") == prefix]
+        counts = Counter(NO_PYRAMID if NO_PYRAMID in row.get("message", "") else row["result"] for row in these)
+        cells = [counts.total(), *(counts[result] for result in results)]
         lines.append(f"| {source} | {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
@@ -155,7 +158,8 @@ def render(rows: list[dict[str, Any]]) -> str:
     refused = ["", "Refused when built:", "", "| encoder | why |", "|---|---|"]
     for row in sorted(rows, key=lambda row: (row["name"].startswith("tu-"), row["name"])):
         if row["result"] in ("refused", "failed"):
-            refused.append(f"| {row['name']} | {row['message']} |")
+            reason = row["message"].removeprefix(f"encoder {row['name']!r} ").split(" For example ")[0]
+            refused.append(f"| {row['name']} | {reason} |")
             continue
         rounding = "".join(word[0] for word in row["rounding"])
         padded = "" if row["padded_to"] == 1 else row["padded_to"]

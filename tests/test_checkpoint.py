@@ -104,13 +104,19 @@ def test_weights_of_another_network_are_explained(task: SegmentationTask, tmp_pa
         read_checkpoint(path).build_model()
 
 
-def test_a_checkpoint_from_before_an_option_has_its_default(task: SegmentationTask, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacking", ["block", "block.merge"])
+def test_a_checkpoint_from_before_an_option_has_what_was_then(lacking: str, tmp_path: Path) -> None:
+    task = SegmentationTask(["background", "road"], encoder_depth=3, block={"merge": "concat"})
     path = save(task, tmp_path / "some.ckpt")
     content = torch.load(path, weights_only=True)
-    for name in ("decoder", "block", "head", "deep_supervision"):
-        del content["hyper_parameters"][name]
-    for name in ("method", "init"):
-        del content["hyper_parameters"]["upsample"][name]
+    options = content["hyper_parameters"]
+    if lacking == "block.merge":
+        del options["block"]["merge"]
+    else:
+        for name in ("decoder", "block", "head", "deep_supervision"):
+            del options[name]
+        for name in ("method", "init"):
+            del options["upsample"][name]
     torch.save(content, path)
     image = torch.rand(1, 3, 33, 47)
     assert torch.equal(read_checkpoint(path).build_model()(image), task.model.eval()(image))

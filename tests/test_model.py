@@ -214,7 +214,7 @@ def test_an_encoder_that_is_padded_serves_every_size() -> None:
 
 VARIANTS = {
     "plain": {},
-    "add": {"block": {"merge": "add"}},
+    "concat": {"block": {"merge": "concat"}},
     "unetplusplus": {"decoder": "unetplusplus"},
     "upsampling head": {"head": "upsample", "upsample": {"kernel_size": [4, 4, 2]}},
     "deep supervision": {"deep_supervision": True},

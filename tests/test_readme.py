@@ -66,9 +66,9 @@ def test_every_file_it_names_is_there() -> None:
         assert (ROOT / link).is_file(), link
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
-def test_its_results_are_those_that_were_measured(path: Path) -> None:
-    result = json.loads(path.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["camvid_mobilenet_v2_cpu", "dsb2018_mobilenet_v2_cpu"])
+def test_its_results_are_those_that_were_measured(name: str) -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
     (row,) = [line for line in README.splitlines() if line.startswith(f"| {result['name']} |")]
     shown = [cell.strip() for cell in row.strip("|").split("|")]
     assert shown[2:] == [

@@ -15,7 +15,8 @@ __all__ = ["Checkpoint", "read_checkpoint"]
 
 _NETWORK_OPTIONS = ("encoder", "encoder_depth", "decoder_channels", "upsample")
 # what checkpoints from before an option were trained with
-_LATER_OPTIONS = {"decoder": "unet", "block": BlockOptions().to_dict(), "head": "conv", "deep_supervision": False}
+_LATER_OPTIONS = {"decoder": "unet", "block": {}, "head": "conv", "deep_supervision": False}
+_LATER_BLOCK_OPTIONS = BlockOptions(merge="concat").to_dict()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +96,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} is not a checkpoint of unetseg: it lacks the network's description. Give the best.ckpt or "
             f"last.ckpt of a run."
         )
+    hyper_parameters = _LATER_OPTIONS | hyper_parameters
     return Checkpoint(
         path=path,
-        hyper_parameters=_LATER_OPTIONS | hyper_parameters,
+        hyper_parameters=hyper_parameters | {"block": _LATER_BLOCK_OPTIONS | hyper_parameters["block"]},
         data_settings=dict(content.get("datamodule_hyper_parameters", {})),
         weights=content["state_dict"],
         run_length=content.get("run_length", {}),

@@ -32,7 +32,7 @@ UpsampleInit = Literal["smooth", "balanced", "bilinear", "icnr", "default"]
 Norm = Literal["batch", "group", "instance", "layer", "none"]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "none"]
 Attention = Literal["none", "scse", "gate"]
-Merge = Literal["concat", "add"]
+Merge = Literal["add", "concat"]
 DecoderName = Literal["unet", "unetplusplus"]
 HeadName = Literal["conv", "upsample"]
 
@@ -159,8 +159,8 @@ class BlockOptions(_StageOptions):
         residual: Whether the two convolutions add to their input rather than replace it.
         attention: "scse" weighs channels and pixels before and after the convolutions; "gate" lets the deeper map
             choose what comes through the skip; "none".
-        merge: How the skip joins the upsampled map. "concat" normalises the upsampled map, concatenates and convolves
-            both; "add" convolves the skip alone and adds it, which spares a convolution and the concatenated map.
+        merge: How the skip joins the upsampled map. "add" convolves the skip and adds it; "concat" normalises the
+            upsampled map, concatenates it with the skip and convolves both, which takes longer.
 
     Example:
         >>> BlockOptions(norm="group", dropout=[0.2, 0.0]).stage(0, stages=2)["dropout"]
@@ -172,7 +172,7 @@ class BlockOptions(_StageOptions):
     dropout: float | list[float] = 0.0
     residual: bool | list[bool] = False
     attention: Attention | list[Attention] = "none"
-    merge: Merge | list[Merge] = "concat"
+    merge: Merge | list[Merge] = "add"
 
 
 def _plain(value: Any) -> Any:

@@ -42,6 +42,16 @@ def test_timms_own_files_fit_timms_encoders(tmp_path: Path) -> None:
     torch.testing.assert_close(encoder.eval()(x)[-1], expected)
 
 
+@pytest.mark.parametrize("prefix", ["", "encoder.", "model.encoder."])
+def test_weights_reach_the_encoder_that_is_padded(tmp_path: Path, prefix: str) -> None:
+    source = build_encoder("tu-dla34")
+    # as timm names them, as a padded encoder does, and as a whole network around that
+    state = (source.encoder if prefix == "" else source).state_dict()
+    torch.save({f"{prefix}{name}": value for name, value in state.items()}, tmp_path / "weights.pth")
+    loaded = build_encoder("tu-dla34", weights=str(tmp_path / "weights.pth"))
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in loaded.state_dict().items())
+
+
 def test_wrong_weights_are_explained(tmp_path: Path) -> None:
     encoder = build_encoder("resnet18", depth=3)
     with pytest.raises(EncoderError, match=r"there is no file nowhere.pth"):

@@ -31,10 +31,10 @@ CASES: list[dict[str, Any]] = [
     *[{"method": method, "groups": 2} for method in get_args(UpsampleMethod)],
     *[{"method": method, "bias": bias} for method in get_args(UpsampleMethod) for bias in (False, True)],
     {"norm": "none", "activation": "none"},
-    {"merge": "add"},
-    *[{"merge": "add", "norm": norm, "residual": True} for norm in get_args(Norm)],
-    *[{"merge": "add", "attention": attention} for attention in get_args(Attention)],
-    *[{"merge": "add", "method": method, "groups": 2} for method in get_args(UpsampleMethod)],
+    {"merge": "concat"},
+    *[{"merge": "concat", "norm": norm, "residual": True} for norm in get_args(Norm)],
+    *[{"merge": "concat", "attention": attention} for attention in get_args(Attention)],
+    *[{"merge": "concat", "method": method, "groups": 2} for method in get_args(UpsampleMethod)],
     {"norm": "layer", "activation": "gelu", "residual": True, "attention": "scse", "dropout": 0.5, "groups": 2},
     {"norm": "none", "activation": "elu", "residual": True, "attention": "gate", "method": "pixel_shuffle"},
 ]
@@ -96,7 +96,7 @@ def joined(block: DecoderBlock, x: Tensor, skip: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("activation", "function"), [("relu", torch.relu), ("none", torch.clone)])
 def test_residual_adds_the_shortcut(activation: str, function: object) -> None:
-    block = DecoderBlock(8, 6, 4, residual=True, activation=activation)
+    block = DecoderBlock(8, 6, 4, residual=True, merge="concat", activation=activation)
     x, skip = torch.randn(2, 8, 5, 7), torch.randn(2, 6, 9, 13)
     shortcut = block.shortcut(joined(block, x, skip))
     assert shortcut.min() < 0
@@ -107,15 +107,15 @@ def test_residual_adds_the_shortcut(activation: str, function: object) -> None:
 
 
 def test_without_residual_it_is_two_convolutions() -> None:
-    block = DecoderBlock(8, 6, 4)
+    block = DecoderBlock(8, 6, 4, merge="concat")
     x, skip = torch.randn(2, 8, 5, 7), torch.randn(2, 6, 9, 13)
     assert torch.equal(block(x, skip), block.conv2(block.conv1(joined(block, x, skip))))
 
 
 def test_adding_is_the_convolution_of_the_concatenation_without_what_stands_between() -> None:
     """A block that concatenates, whose norms do nothing and whose first convolution takes over the upsampled map."""
-    added = DecoderBlock(8, 6, 4, merge="add", activation="none").eval()
-    concatenated = DecoderBlock(8, 6, 4, norm="none", activation="none", bias=False)
+    added = DecoderBlock(8, 6, 4, activation="none").eval()
+    concatenated = DecoderBlock(8, 6, 4, merge="concat", norm="none", activation="none", bias=False)
     nn.init.dirac_(concatenated.conv1[0].weight)
     nn.init.zeros_(concatenated.conv1[0].bias)
     concatenated.upsample.load_state_dict(added.upsample.state_dict())
@@ -127,7 +127,7 @@ def test_adding_is_the_convolution_of_the_concatenation_without_what_stands_betw
 
 
 def test_an_added_skip_is_gated_by_the_upsampled_map() -> None:
-    block = DecoderBlock(8, 6, 4, merge="add", attention="gate").eval()
+    block = DecoderBlock(8, 6, 4, attention="gate").eval()
     x, skip = torch.randn(2, 8, 5, 7), torch.randn(2, 6, 9, 13)
     up = block.upsample(x, size=(9, 13))
     assert torch.equal(block(x, skip), block.conv2(block.upsample_norm(block.skip_conv(block.gate(up, skip)) + up)))
@@ -136,7 +136,7 @@ def test_an_added_skip_is_gated_by_the_upsampled_map() -> None:
 @pytest.mark.parametrize("skip_channels", [6, 0])
 def test_what_is_added_starts_at_unit_variance(skip_channels: int) -> None:
     torch.manual_seed(0)
-    block = DecoderBlock(64, skip_channels, 64, merge="add", norm="none", activation="none")
+    block = DecoderBlock(64, skip_channels, 64, norm="none", activation="none")
     x, skip = torch.randn(1, 64, 40, 40), torch.randn(1, skip_channels, 80, 80) if skip_channels else None
     assert 0.9 < block._add(block.upsample(x), skip).square().mean() < 1.1
 
@@ -153,7 +153,7 @@ def test_the_gate_multiplies_the_skip(bias: float, share: float) -> None:
 
 
 def test_the_gate_is_driven_by_the_upsampled_map() -> None:
-    block = DecoderBlock(8, 6, 4, attention="gate").eval()
+    block = DecoderBlock(8, 6, 4, attention="gate", merge="concat").eval()
     x, skip = torch.randn(2, 8, 5, 7), torch.randn(2, 6, 9, 13)
     up = block.upsample_norm(block.upsample(x, size=(9, 13)))
     assert torch.equal(block(x, skip), block.conv2(block.conv1(torch.cat([up, block.gate(up, skip)], dim=1))))
@@ -164,7 +164,7 @@ def test_without_a_skip_there_is_no_gate() -> None:
 
 
 def test_scse_weighs_before_and_after_the_convolutions() -> None:
-    block = DecoderBlock(8, 6, 4, attention="scse").eval()
+    block = DecoderBlock(8, 6, 4, attention="scse", merge="concat").eval()
     x, skip = torch.randn(2, 8, 5, 7), torch.randn(2, 6, 9, 13)
     seen = block.attention1(joined(block, x, skip))
     assert torch.equal(block(x, skip), block.attention2(block.conv2(block.conv1(seen))))
@@ -190,7 +190,7 @@ def test_dropout_zeroes_whole_channels_in_training_only() -> None:
         ({"dropout": -0.1}, r"block.dropout is -0.1; it is a probability"),
         ({"dropout": float("nan")}, r"block.dropout is nan; it is a probability"),
         ({"attention": "gates"}, r"block.attention is 'gates'; .*Did you mean 'gate'\?"),
-        ({"merge": "sum"}, r"block.merge is 'sum'; it can be 'concat', 'add'"),
+        ({"merge": "sum"}, r"block.merge is 'sum'; it can be 'add', 'concat'"),
         ({"norm": "bach"}, r"block.norm is 'bach'; .*Did you mean 'batch'\?"),
         ({"activation": "rleu"}, r"block.activation is 'rleu'; it can be 'relu'"),
         ({"method": "pixelshuffle"}, r"upsample.method is 'pixelshuffle'; .*Did you mean 'pixel_shuffle'\?"),

@@ -69,7 +69,8 @@ def test_a_map_at_full_resolution_is_a_skip_unless_it_is_the_image() -> None:
     vgg = UNetDecoder((5, 8), (4,))
     image = UNetDecoder((3, 8), (4,))
     as_skip = UNetDecoder((3, 8), (4,), image_channels=0)
-    assert [decoder.blocks[0].conv1[0].in_channels for decoder in (vgg, image, as_skip)] == [9, 4, 7]
+    assert [decoder.blocks[0].skip_conv.in_channels for decoder in (vgg, as_skip)] == [5, 3]
+    assert image.blocks[0].skip_conv is None
     deep = torch.randn(2, 8, 9, 9)
     first, second = torch.randn(2, 3, 17, 17), torch.randn(2, 3, 17, 17)
     assert torch.equal(image([first, deep]), image([second, deep]))

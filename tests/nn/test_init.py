@@ -1,5 +1,7 @@
 """The signal keeps its scale from the deepest feature to the result."""
 
+import statistics
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -47,17 +49,25 @@ def test_pytorchs_own_initialisation_does_not() -> None:
 
 @pytest.mark.filterwarnings("ignore:decoder stages")
 @pytest.mark.parametrize("kernel_size", [2, 3, 4])
-def test_the_scale_survives_the_decoder(kernel_size: int) -> None:
-    """In eval mode, where batch norm at its start is the identity: no stage drowns its skip or drowns in it."""
-    torch.manual_seed(0)
+@pytest.mark.parametrize("merge", ["add", "concat"])
+def test_the_scale_survives_the_decoder(merge: str, kernel_size: int) -> None:
+    """In eval mode, where batch norm at its start is the identity: no stage drowns its skip or drowns in it.
+
+    The last stages mix few channels, so a single draw may be off by a factor of three; their mean isn't.
+    """
     channels = (3, 64, 64, 128, 256)
-    decoder = UNetDecoder(channels, (128, 64, 32, 16), rounding="up", upsample={"kernel_size": kernel_size}).eval()
-    scales = []
-    for block in decoder.blocks:
-        block.upsample_norm.register_forward_hook(lambda _layer, _inputs, output: scales.append(rms(output)))
-    skips = [torch.randn(2, c, 64 // 2**i, 64 // 2**i) for i, c in enumerate(channels)]
-    assert 0.4 < rms(decoder(skips)) < 2.0
-    assert all(0.5 < scale < 2.0 for scale in scales), scales
+    options = {"upsample": {"kernel_size": kernel_size}, "block": {"merge": merge}}
+    scales: dict[int, list[float]] = {}
+    for seed in range(8):
+        torch.manual_seed(seed)
+        decoder = UNetDecoder(channels, (128, 64, 32, 16), rounding="up", **options).eval()
+        for i, block in enumerate(decoder.blocks):
+            for layer in (block.upsample_norm, block):
+                seen = scales.setdefault(2 * i + (layer is block), [])
+                layer.register_forward_hook(lambda _layer, _inputs, output, seen=seen: seen.append(rms(output)))
+        decoder([torch.randn(2, c, 64 // 2**i, 64 // 2**i) for i, c in enumerate(channels)])
+    means = [statistics.geometric_mean(seen) for seen in scales.values()]
+    assert all(0.5 < mean < 2.0 for mean in means), means
 
 
 METHODS = ["conv_transpose", "blurred_conv_transpose", "pixel_shuffle"]

@@ -62,7 +62,7 @@ def test_each_node_sees_all_its_predecessors() -> None:
         for j, node in enumerate(row):
             deeper = below or (skips[3 - level] if j == 0 else channels[level - 1])
             assert node.upsample.in_channels == deeper
-            assert node.conv1[0].in_channels == channels[level] + skips[2 - level] + j * channels[level]
+            assert node.skip_conv.in_channels == skips[2 - level] + j * channels[level]
             assert node.conv2[0].out_channels == channels[level]
 
 

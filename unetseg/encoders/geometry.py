@@ -67,21 +67,24 @@ class AnySize:
 def accepted_sizes(encoder: nn.Module, in_channels: int = 3) -> AnySize | tuple[int, ...]:
     """Whether an encoder takes any size, at most padded, or else the sides of the square images that it takes.
 
-    A copy runs on the meta device, which computes shapes only.
+    Taking it means to give feature maps that halve. A copy runs on the meta device, which computes shapes only.
     """
     copied = _meta_copy(encoder)
     run = functools.partial(_feature_shapes, copied, in_channels)
-    shapes = [run(*size) for size in _FEW_PROBES]
-    if None not in shapes:
-        return AnySize(1, _strides(shapes))
+    seen = [shapes for size in _FEW_PROBES if (shapes := run(*size)) is not None]
+    runs_at_any = len(seen) == len(_FEW_PROBES)
+    if runs_at_any and not _misfits(seen):
+        return AnySize(1, _strides(seen))
     for multiple in _MULTIPLES:
         side = multiple * math.ceil(256 / multiple)
         if (whole := run(side, side)) is None:
             continue
         padded = PaddedEncoder(copied, multiple=multiple, strides=_strides([whole]))
-        several = [(multiple + 1, 1), (1, 2 * multiple + 1), *_PROBES]
-        if all(_feature_shapes(padded, in_channels, *size) for size in several):
+        sides = range(multiple, max(96, 3 * multiple) + 1, multiple)
+        if all(_feature_shapes(padded, in_channels, *size) for size in pairwise(sides)):
             return AnySize(multiple, padded.strides)
+    if runs_at_any:
+        return AnySize(1, _strides(seen))
     return tuple(side for side in _FIXED_SIDES if run(side, side) is not None)
 
 
@@ -114,15 +117,15 @@ def _probe(encoder: nn.Module, name: str, in_channels: int) -> EncoderGeometry:
         )
     channels = tuple(channel for channel, _, _ in seen[-1])
     strides = _strides(seen)
+    if misfits := _misfits(seen):
+        raise EncoderError(
+            f"encoder {name!r} has feature maps of {max(misfits)[1]} and {max(misfits)[0]} pixels, which fit no "
+            f"stride: its convolutions are not padded. Use one whose maps halve, such as resnet34 or inceptionv4."
+        )
     rounding: list[Rounding] = []
     for high, low in _levels_with_grid(channels):
         ratio = strides[low] // strides[high]
-        sides = {(shapes[low][axis], shapes[high][axis]) for shapes in seen for axis in (1, 2)}
-        if misfits := [pair for pair in sides if pair[1] not in skip_sizes(pair[0], ratio)]:
-            raise EncoderError(
-                f"encoder {name!r} has feature maps of {max(misfits)[1]} and {max(misfits)[0]} pixels, which fit no "
-                f"stride: its convolutions are not padded. Use one whose maps halve, such as resnet34 or inceptionv4."
-            )
+        sides = _sides(seen, high, low)
         # stages that share a map without grid share its rounding; "down" holds only over both of them
         over_all = classify_rounding(sides, ratio)
         rounding += ["any" if over_all == "down" and low - high > 1 else over_all] * (low - high)
@@ -144,10 +147,25 @@ def _meta_copy(encoder: nn.Module) -> nn.Module:
     return copy.deepcopy(encoder, empty).eval()
 
 
-def _strides(seen: list[Shapes] | list[Shapes | None]) -> tuple[int, ...]:
+def _strides(seen: list[Shapes]) -> tuple[int, ...]:
     """Stride of each feature map against the first, powers of two."""
-    *_, last = (shapes for shapes in seen if shapes is not None)
-    return tuple(2 ** max(0, round(math.log2(last[0][1] / side))) for _, side, _ in last)
+    return tuple(2 ** max(0, round(math.log2(seen[-1][0][1] / side))) for _, side, _ in seen[-1])
+
+
+def _sides(seen: list[Shapes], high: int, low: int) -> set[tuple[int, int]]:
+    """(low-resolution, high-resolution) sides of two levels."""
+    return {(shapes[low][axis], shapes[high][axis]) for shapes in seen for axis in (1, 2)}
+
+
+def _misfits(seen: list[Shapes]) -> list[tuple[int, int]]:
+    """Sides of neighbouring levels that no stage of the encoder's strides can have."""
+    channels, strides = tuple(channel for channel, _, _ in seen[-1]), _strides(seen)
+    return [
+        (small, large)
+        for high, low in _levels_with_grid(channels)
+        for small, large in _sides(seen, high, low)
+        if large not in skip_sizes(small, strides[low] // strides[high])
+    ]
 
 
 def _unused_parameters(encoder: nn.Module, in_channels: int, side: int) -> tuple[str, ...]:

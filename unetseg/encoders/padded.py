@@ -29,7 +29,7 @@ class PaddedEncoder(nn.Module):
         - output: a list of (N, C_i, ceil(H / strides[i]), ceil(W / strides[i]))
 
     Raises:
-        EncoderError: In forward, if a feature map has fewer rows or columns than that.
+        EncoderError: In forward, if the padded image's feature maps aren't of their strides.
 
     Example:
         >>> class Halves(nn.Module):
@@ -55,19 +55,17 @@ class PaddedEncoder(nn.Module):
             )
         # the image itself comes first in most lists
         return [
-            image if feature is padded else self._crop(feature, -(-height // stride), -(-width // stride))
+            image if feature is padded else self._crop(feature, stride, padded.shape[-2:], (height, width))
             for feature, stride in zip(features, self.strides, strict=True)
         ]
 
-    def _crop(self, feature: Tensor, height: int, width: int) -> Tensor:
+    def _crop(self, feature: Tensor, stride: int, padded: Sequence[int], size: Sequence[int]) -> Tensor:
+        expected = [-(-side // stride) for side in padded]
         # a map without content is of no size that counts
-        if feature.shape[1] and not torch.compiler.is_compiling() and not _at_least(feature, height, width):
+        if feature.shape[1] and not torch.compiler.is_compiling() and list(feature.shape[-2:]) != expected:
             raise EncoderError(
-                f"the padded encoder gave a feature map of {tuple(feature.shape[-2:])}; at least {(height, width)} "
-                f"was expected of its stride."
+                f"from a padded image of {tuple(padded)} the encoder gave a feature map of "
+                f"{tuple(feature.shape[-2:])}; of stride {stride}, {tuple(expected)} was expected."
             )
+        height, width = (-(-side // stride) for side in size)
         return crop_to(feature, height, width)
-
-
-def _at_least(feature: Tensor, height: int, width: int) -> bool:
-    return feature.shape[-2] >= height and feature.shape[-1] >= width

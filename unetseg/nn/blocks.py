@@ -50,13 +50,13 @@ class ConvNormAct(nn.Sequential):
 
 
 class DecoderBlock(nn.Module):
-    """Upsample to the skip's size, merge with the skip, convolve; norm and activation after each of the three.
+    """Upsample to the skip's size, merge with the skip, convolve; norm and activation after the merge and convolutions.
 
     With ``merge="concat"`` the upsampled map is normalised, which brings it to the scale of the skip that it is
-    concatenated with, and two convolutions follow. With "add", the first of them sees the skip alone and its result is
-    added to the upsampled map before the norm. A convolution of a concatenation is the sum of one convolution of each
-    part; here the upsampling, a (transposed) convolution itself, is the one of its part. So the concatenated map is
-    never made and its convolution is cheaper; where there is no skip, there is no first convolution.
+    concatenated with, and two convolutions follow, as in the U-Net. But a convolution of a concatenation is the sum of
+    one convolution of each part, and the upsampling is a convolution itself. So with "add" it is that of its part: a
+    convolution of the skip alone is added to it, then come the norm and the second convolution. The concatenated map is
+    never made and there is less to compute; where there is no skip, there is no first convolution.
 
     Args:
         in_channels: Channels of the deeper map.
@@ -75,7 +75,7 @@ class DecoderBlock(nn.Module):
         dropout: Probability with which a whole channel of the result is zeroed in training, 0 to below 1.
         residual: Whether the convolutions add to their input, brought to the result's channels by a 1x1 convolution.
         attention: "scse" before and after the convolutions, "gate" on the skip, or "none".
-        merge: "concat" or "add".
+        merge: "add" or "concat".
         rounding: How the encoder stage rounds: "up", "down" or "any".
         label: What errors call this block. One with a label leaves warnings to the decoder that gave it.
 
@@ -116,7 +116,7 @@ class DecoderBlock(nn.Module):
         dropout: float = 0.0,
         residual: bool = False,
         attention: Attention = "none",
-        merge: Merge = "concat",
+        merge: Merge = "add",
         rounding: Rounding = "any",
         label: str | None = None,
     ) -> None:
