@@ -173,6 +173,27 @@ def test_the_blur_is_one_after_the_transposed_convolution(k: int, s: int, d: int
     torch.testing.assert_close(layer(x), expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
+@pytest.mark.parametrize("method", ["conv_transpose", "blurred_conv_transpose", "pixel_shuffle"])
+def test_a_trace_serves_every_size(method: str) -> None:
+    """As the older exporter to ONNX makes one."""
+
+    class ToSkip(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = build_upsample(4, 6, method=method, label="layer")
+
+        def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+            return self.layer(x, size=skip.shape[-2:])
+
+    module = ToSkip()
+    traced = torch.jit.trace(module, (torch.rand(1, 4, 5, 7), torch.rand(1, 1, 9, 15)))
+    for height, width in ((9, 15), (10, 14), (11, 13), (21, 19)):
+        inputs = torch.rand(1, 4, (height + 1) // 2, (width + 1) // 2), torch.rand(1, 1, height, width)
+        torch.testing.assert_close(traced(*inputs), module(*inputs))
+
+
 def test_what_a_method_cannot_have_is_explained() -> None:
     with pytest.raises(OptionError, match=r"method is 'deconv'; it can be 'conv_transpose', "):
         build_upsample(4, 6, method="deconv")

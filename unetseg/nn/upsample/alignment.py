@@ -23,8 +23,12 @@ def pair(value: Any) -> tuple[int, int]:
 
 
 def traces_a_graph() -> bool:
-    """Whether a graph is being made that has to serve every size: by torch.export, torch.compile or ONNX."""
-    return torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()
+    """Whether a graph is being made that has to serve every size: by torch.export, torch.compile or a trace.
+
+    The older of the two exporters to ONNX traces.
+    """
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # public, but untyped
+    return torch.compiler.is_compiling() or tracing
 
 
 def crop_to(x: Tensor, height: int, width: int) -> Tensor:
