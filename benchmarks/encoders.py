@@ -8,7 +8,7 @@
 Offline, with random weights. Each encoder has a process of its own, so that one which hangs or dies is a row too. A row
 says what the probe found and what came of it:
 
-    any size  the UNet gave logits of the image's size at every size of the image from the encoder's least on
+    any size  the UNet gave logits of the image's size at each of four sizes, and the encoder took what the probe tried
     padded    so it did, and the encoder pads images to a multiple by itself
     refused   the UNet could not be built, and the message says why
     failed    anything else
@@ -148,7 +148,8 @@ def render(rows: list[dict[str, Any]]) -> str:
         "Written by `python benchmarks/encoders.py --render` from [the rows](../benchmarks/results/encoders.jsonl).",
         "Rounding goes from each feature map to the next deeper one, deepest first: u(p), d(own), or a(ny) where it",
         "is both or can't be told. The least side is of square images, in pixels. An encoder that takes multiples of a",
-        "size only pads images to it by itself. `tu-` stands before timm's names.",
+        "size only pads images to it by itself. `tu-` stands before timm's names; those tried are the first of every",
+        "family, then the second, and so on.",
         "",
         summary(rows),
         "",
@@ -158,7 +159,8 @@ def render(rows: list[dict[str, Any]]) -> str:
     refused = ["", "Refused when built:", "", "| encoder | why |", "|---|---|"]
     for row in sorted(rows, key=lambda row: (row["name"].startswith("tu-"), row["name"])):
         if row["result"] in ("refused", "failed"):
-            reason = row["message"].removeprefix(f"encoder {row['name']!r} ").split(" For example ")[0]
+            reason = re.split(r" (?:For example|Use one|Another depth) ", row["message"])[0]
+            reason = reason.removeprefix(f"encoder {row['name']!r} ")
             refused.append(f"| {row['name']} | {reason} |")
             continue
         rounding = "".join(word[0] for word in row["rounding"])
@@ -180,9 +182,13 @@ def main() -> None:
     if args.render:
         TABLE.write_text(render(rows), encoding="utf-8")
         return
+    names = all_names()
+    if unknown := set(args.names or []) - set(names):
+        parser.error(f"--names: there is no encoder {', '.join(sorted(unknown))}")
+    rows = [row for row in rows if row["result"] != "failed"]  # they have another try
     done = {row["name"] for row in rows}
     write(args.output, rows)
-    for name in (args.names or all_names())[: args.limit]:
+    for name in (args.names or names)[: args.limit]:
         if name in done:
             continue
         row = isolated(name, args.timeout)

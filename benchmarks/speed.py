@@ -7,7 +7,8 @@
 Everything is channels_last. What is compared takes turns, repetition by repetition, and a figure is the median of the
 repetitions' ratios. A decoder's time is the model's less that of the encoder alone, in the same repetition: for
 inference of one 512x512 image, and for a training step (forward, cross entropy, backward, AdamW) on 4 crops of 256x256.
-Memory is what a training step adds to the process at its peak, with a process for each model.
+Memory is what one training step on one thread adds to the process at its peak, with a process for each model; it has no
+repetitions. Layers have 20 times as many as are asked for, as they take milliseconds.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -244,6 +246,7 @@ def describe(machine: Machine) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "segmentation_models_pytorch": smp.__version__,
+        "timm": timm.__version__,
         "seed": 0,
     }
 
@@ -285,7 +288,11 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     machine = Machine(args.device, args.dtype)
     result = json.loads(args.output.read_text(encoding="utf-8")) if args.output.is_file() else {}
-    result |= describe(machine)
+    conditions = describe(machine)
+    if set(args.parts) < set(PARTS) and any(result.get(name, value) != value for name, value in conditions.items()):
+        parser.error(f"{args.output} was measured elsewhere or otherwise; measure all parts, or give another --output")
+    result |= conditions
+    result["repetitions"] = result.get("repetitions", {}) | dict.fromkeys(args.parts, args.repetitions)
     if "layers" in args.parts:
         result["layers"] = measure_layers(machine, args.repetitions)
     if "decoders" in args.parts:

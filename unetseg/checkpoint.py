@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unetseg.config import BlockOptions
 from unetseg.errors import CheckpointError
 from unetseg.model import UNet
 
@@ -16,7 +15,14 @@ __all__ = ["Checkpoint", "read_checkpoint"]
 _NETWORK_OPTIONS = ("encoder", "encoder_depth", "decoder_channels", "upsample")
 # what checkpoints from before an option were trained with
 _LATER_OPTIONS = {"decoder": "unet", "block": {}, "head": "conv", "deep_supervision": False}
-_LATER_BLOCK_OPTIONS = BlockOptions(merge="concat").to_dict()
+_LATER_BLOCK_OPTIONS = {
+    "norm": "batch",
+    "activation": "relu",
+    "dropout": 0.0,
+    "residual": False,
+    "attention": "none",
+    "merge": "concat",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -156,7 +156,7 @@ class BlockOptions(_StageOptions):
             than one value a channel when it trains; the others take a batch of one.
         activation: "relu", "leaky_relu", "elu", "gelu", "silu" or "none".
         dropout: Probability with which a whole channel of a stage's result is zeroed in training, 0 to below 1.
-        residual: Whether the two convolutions add to their input rather than replace it.
+        residual: Whether the convolutions after the merge add to their input rather than replace it.
         attention: "scse" weighs channels and pixels before and after the convolutions; "gate" lets the deeper map
             choose what comes through the skip; "none".
         merge: How the skip joins the upsampled map. "add" convolves the skip and adds it; "concat" normalises the

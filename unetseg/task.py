@@ -36,7 +36,7 @@ class SegmentationTask(pl.LightningModule):
         decoder_channels: Channels after each decoder stage, deepest first; None for 256, 128, 64, 32, 16, or as
             many of them as there are stages.
         upsample: How the decoder upsamples.
-        block: What its stages do besides: norm, activation, dropout, residual, attention.
+        block: What its stages do besides: norm, activation, dropout, residual, attention, merge.
         head: "conv", a 3x3 convolution; or "upsample", from stride 2 straight to the logits, which takes one of
             decoder_channels less.
         deep_supervision: Whether the loss also counts logits of the decoder's other stages, each half as much as

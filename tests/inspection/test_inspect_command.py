@@ -189,7 +189,7 @@ def test_the_stage_that_shows_something_is_drawn(capsys: pytest.CaptureFixture[s
         (["--plot_stage=1"], 1, r"--plot_stage 1 needs --plot FILE.png"),
         ([*SMALL, "--plot=a.png", "--plot_stage=3"], 1, r"--plot_stage is 3; .* stages 0 \(deepest\) to 2"),
         ([*SMALL, "--plot=a.png", "--model.upsample.method=nearest"], 1, r"stage 2 .* interpolates"),
-        ([*SMALL, "--json=nowhere/a.json"], 1, r"nowhere/a.json: No such file or directory"),
+        ([*SMALL, "--json=nowhere/a.json"], 1, r"--json is nowhere/a.json; there is no folder nowhere"),
     ],
 )
 def test_mistakes_are_explained(args: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,3 +202,7 @@ def test_mistakes_are_explained(args: list[str], code: int, message: str, capsys
     assert said.err.count("\n") == 1
     assert re.search(rf"^error: .*{message}", said.err), said.err
     assert not list(Path().iterdir())
+
+
+def test_no_checkpoint_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert inspect(capsys, *SMALL, "--ckpt_path=null") == inspect(capsys, *SMALL)

@@ -126,6 +126,15 @@ def test_adding_is_the_convolution_of_the_concatenation_without_what_stands_betw
     torch.testing.assert_close(added(x, skip), added.conv2(added.upsample_norm(merged)))
 
 
+@pytest.mark.parametrize("merge", ["add", "concat"])
+def test_a_skip_that_is_missing_or_unexpected_is_explained(merge: str) -> None:
+    x, skip = torch.randn(2, 8, 5, 7), torch.randn(2, 6, 9, 13)
+    with pytest.raises(AlignmentError, match=r"was built for a skip of 6 channels \(0: without one\), and got none"):
+        DecoderBlock(8, 6, 4, merge=merge)(x)
+    with pytest.raises(AlignmentError, match=r"was built for a skip of 0 channels .* got one of 6"):
+        DecoderBlock(8, 0, 4, merge=merge)(x, skip)
+
+
 def test_an_added_skip_is_gated_by_the_upsampled_map() -> None:
     block = DecoderBlock(8, 6, 4, attention="gate").eval()
     x, skip = torch.randn(2, 8, 5, 7), torch.randn(2, 6, 9, 13)

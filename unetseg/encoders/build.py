@@ -5,6 +5,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
+import torch
 from torch import nn
 
 from unetseg.encoders.geometry import AnySize, accepted_sizes
@@ -14,7 +15,7 @@ from unetseg.errors import EncoderError, first_line
 
 __all__ = ["build_encoder"]
 
-SUGGESTION = "For example resnet34, mobilenet_v2 or tu-convnext_tiny takes any size."
+SUGGESTION = "For example resnet34, mobilenet_v2 and tu-convnext_tiny take any from 32 pixels on."
 
 
 def build_encoder(name: str, *, depth: int = 5, in_channels: int = 3, weights: str | None = None) -> nn.Module:
@@ -29,7 +30,8 @@ def build_encoder(name: str, *, depth: int = 5, in_channels: int = 3, weights: s
         weights: None for random ones, a name such as "imagenet" (downloaded), or the path of a local file.
 
     Raises:
-        EncoderError: If the encoder, its depth or its weights don't exist, or it takes a single size of image only.
+        EncoderError: If the encoder, its depth or its weights don't exist, or it takes a single size of image only. One
+            whose maps don't halve is refused by :func:`unetseg.encoders.encoder_geometry`.
 
     Source: segmentation_models_pytorch.encoders.get_encoder.
     """
@@ -56,11 +58,13 @@ _FREE_SIZE = {"strict_img_size": False}
 
 def _plan(name: str, depth: int, in_channels: int) -> tuple[nn.Module, AnySize, dict[str, Any]]:
     """An encoder, how it comes to take any size, and the options that it was built with."""
+    drawn = torch.get_rng_state()
     encoder = _create(name, depth, in_channels, {})
     accepted = accepted_sizes(encoder, in_channels)
     if isinstance(accepted, AnySize):
         return encoder, accepted, {}
     if name.startswith("tu-"):
+        torch.set_rng_state(drawn)  # the same weights as when it is built so at once
         try:
             free = _create(name, depth, in_channels, _FREE_SIZE)
         except EncoderError:  # it has no such option

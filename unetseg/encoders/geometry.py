@@ -18,7 +18,7 @@ __all__ = ["AnySize", "EncoderGeometry", "accepted_sizes", "encoder_geometry"]
 
 # 32 consecutive sides: every stage down to stride 32 meets even and odd ones
 _PROBES = [(side, side + 1) for side in range(97, 129, 2)]
-# some of them, odd at every stage, that tell an encoder with restrictions from one without
+# a few, odd at every stage, that tell an encoder with restrictions from one without
 _FEW_PROBES = [(97, 98), (100, 127), (113, 106), (125, 120)]
 # what patches, windows and branches of encoders demand
 _MULTIPLES = (4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
@@ -67,7 +67,8 @@ class AnySize:
 def accepted_sizes(encoder: nn.Module, in_channels: int = 3) -> AnySize | tuple[int, ...]:
     """Whether an encoder takes any size, at most padded, or else the sides of the square images that it takes.
 
-    Taking it means to give feature maps that halve. A copy runs on the meta device, which computes shapes only.
+    Padding is tried where it refuses a size, or its feature maps don't halve; where that mends neither, one that runs
+    at any size is left as it is. A copy runs on the meta device, which computes shapes only.
     """
     copied = _meta_copy(encoder)
     run = functools.partial(_feature_shapes, copied, in_channels)

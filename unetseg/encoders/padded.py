@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unetseg.errors import EncoderError
-from unetseg.nn.upsample.alignment import crop_to
+from unetseg.nn.upsample.alignment import crop_to, traces_a_graph
 
 __all__ = ["PaddedEncoder"]
 
@@ -62,7 +61,7 @@ class PaddedEncoder(nn.Module):
     def _crop(self, feature: Tensor, stride: int, padded: Sequence[int], size: Sequence[int]) -> Tensor:
         expected = [-(-side // stride) for side in padded]
         # a map without content is of no size that counts
-        if feature.shape[1] and not torch.compiler.is_compiling() and list(feature.shape[-2:]) != expected:
+        if feature.shape[1] and not traces_a_graph() and list(feature.shape[-2:]) != expected:
             raise EncoderError(
                 f"from a padded image of {tuple(padded)} the encoder gave a feature map of "
                 f"{tuple(feature.shape[-2:])}; of stride {stride}, {tuple(expected)} was expected."

@@ -45,6 +45,8 @@ def main(args: Sequence[str]) -> None:
         raise OptionError(f"--plot_stage {options.plot_stage} needs --plot FILE.png, the file to draw to.")
     if options.plot is not None:
         check_plot_file(options.plot)
+    if options.json is not None and not options.json.parent.is_dir():
+        raise OptionError(f"--json is {options.json}; there is no folder {options.json.parent}.")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         model = _build(args, options)
@@ -99,7 +101,7 @@ def _parser() -> _Parser:
 
 def _build(args: Sequence[str], options: Namespace) -> UNet:
     typed = [word.split("=")[0] for word in args if word.startswith("--")]
-    if "--ckpt_path" in typed:  # that of a --config is what its run began from
+    if options.ckpt_path is not None and "--ckpt_path" in typed:  # that of a --config is what its run began from
         if other := [word for word in typed if word.split(".")[0] in ("--model", "--config", "--classes")]:
             raise CheckpointError(
                 f"{other[0]} and --ckpt_path don't go together: a checkpoint brings its own network and classes. Leave "

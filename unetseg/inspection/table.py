@@ -49,7 +49,7 @@ def render_table(inspection: Inspection, *, decoder: str, methods: Sequence[str]
         notes: Warnings of the network, each shown whole under the table.
 
     Returns:
-        Lines of at most 110 characters, for any encoder up to six-digit sides.
+        Lines of at most 110 characters, up to sides of four digits.
     """
     height, width = inspection.size
     methods = list(dict.fromkeys(methods))

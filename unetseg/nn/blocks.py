@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unetseg.config import Activation, Attention, Merge, Norm, UpsampleInit, UpsampleMethod, check_choice
-from unetseg.errors import OptionError
+from unetseg.errors import AlignmentError, OptionError
 from unetseg.geometry import Rounding
 from unetseg.nn.attention import SCSE, AttentionGate
 from unetseg.nn.init import activation_gain, initialize_conv_
@@ -55,13 +55,13 @@ class DecoderBlock(nn.Module):
     With ``merge="concat"`` the upsampled map is normalised, which brings it to the scale of the skip that it is
     concatenated with, and two convolutions follow, as in the U-Net. But a convolution of a concatenation is the sum of
     one convolution of each part, and the upsampling is a convolution itself. So with "add" it is that of its part: a
-    convolution of the skip alone is added to it, then come the norm and the second convolution. The concatenated map is
-    never made and there is less to compute; where there is no skip, there is no first convolution.
+    convolution of the skip alone is added to it, then come the norm and the second convolution. That is a convolution
+    less on the upsampled map, no concatenated map, and without a skip no first convolution at all.
 
     Args:
         in_channels: Channels of the deeper map.
         skip_channels: Channels of the skip; 0 where there is none.
-        out_channels: Channels of the result, and of the upsampled map before the concatenation.
+        out_channels: Channels of the result, and of the upsampled map before the merge.
         method: How to upsample: "conv_transpose", "blurred_conv_transpose", "pixel_shuffle", "nearest" or "bilinear".
         stride: Ratio of the sizes, or a pair (height, width).
         kernel_size: Of the upsampling, see :func:`unetseg.nn.build_upsample`; None for the method's own.
@@ -73,8 +73,10 @@ class DecoderBlock(nn.Module):
         norm: "batch", "group", "instance", "layer" or "none".
         activation: "relu", "leaky_relu", "elu", "gelu", "silu" or "none".
         dropout: Probability with which a whole channel of the result is zeroed in training, 0 to below 1.
-        residual: Whether the convolutions add to their input, brought to the result's channels by a 1x1 convolution.
-        attention: "scse" before and after the convolutions, "gate" on the skip, or "none".
+        residual: Whether the convolutions after the merge add to their input, brought to the result's channels by a
+            1x1 convolution.
+        attention: "scse" before and after the convolutions, "gate" on the skip by the upsampled map (with "add" before
+            its norm), or "none".
         merge: "add" or "concat".
         rounding: How the encoder stage rounds: "up", "down" or "any".
         label: What errors call this block. One with a label leaves warnings to the decoder that gave it.
@@ -85,7 +87,7 @@ class DecoderBlock(nn.Module):
         - output: (N, C_out, H', W')
 
     Raises:
-        AlignmentError: If the kernel can't serve the stride, or the skip is out of reach.
+        AlignmentError: If the kernel can't serve the stride, or the skip is out of reach, missing or unexpected.
         OptionError: If an option has a value that it doesn't take.
 
     Source: Ronneberger et al., "U-Net", arXiv:1505.04597, with padded convolutions and batch norm; residual: He et al.,
@@ -146,6 +148,7 @@ class DecoderBlock(nn.Module):
         if label is None:
             warn_of_artifacts([self.upsample])
         joined = out_channels + (skip_channels if merge == "concat" else 0)
+        self.skip_channels = skip_channels
         self.upsample_norm = NormAct(out_channels, norm, activation)
         self.gate = AttentionGate(out_channels, skip_channels) if attention == "gate" and skip_channels else None
         self.conv1: ConvNormAct | None = None
@@ -173,6 +176,11 @@ class DecoderBlock(nn.Module):
             skip: (N, C_skip, H', W') or None.
             size: Wanted (height, width) without a skip; stride times ``x`` if None.
         """
+        if (skip is None) == bool(self.skip_channels):
+            raise AlignmentError(
+                f"{self.upsample.label}: it was built for a skip of {self.skip_channels} channels (0: without one), "
+                f"and got {'none' if skip is None else f'one of {skip.shape[1]}'}."
+            )
         x = self.upsample(x, size=size if skip is None else skip.shape[-2:])  # (N, C_out, H', W')
         x = self.attention1(self._add(x, skip) if self.conv1 is None else self._concat(x, skip))
         result = self.conv2(x if self.conv1 is None else self.conv1(x))  # (N, C_out, H', W')

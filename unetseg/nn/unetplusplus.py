@@ -15,9 +15,10 @@ __all__ = ["UNetPlusPlusDecoder"]
 class UNetPlusPlusDecoder(Decoder):
     """Nested decoders of every depth that share their nodes, each upsampling aligned to its skip.
 
-    Node j at a level concatenates the encoder's map of that level, nodes 1 to j - 1 of it, and node j - 1 of the level
-    below, upsampled; it is a :class:`unetseg.nn.DecoderBlock`. The last node of each level is what a UNet's stage
-    would be, so ``decoder_channels`` means the same: all nodes of a level have its stage's channels.
+    Node j at a level concatenates the encoder's map of that level and nodes 1 to j - 1 of it, which is its skip, and
+    merges that with node j - 1 of the level below, upsampled; it is a :class:`unetseg.nn.DecoderBlock`. The last node
+    of each level is what a UNet's stage would be, so ``decoder_channels`` means the same: all nodes of a level have its
+    stage's channels.
 
     Levels without a skip, as full resolution where that map is the image, have their last node only: dense nodes
     there would see nothing that the level below doesn't know, at four times the cost.

@@ -35,7 +35,8 @@ def crop_to(x: Tensor, height: int, width: int) -> Tensor:
     """The first rows and columns, in a form that graphs of unknown sizes can hold.
 
     A slice would make torch.export specialise on whether it was a no-op; ``F.pad`` with negative amounts is exact, but
-    copies. So eager mode slices, but in training it copies too: batch norm trains 1.6 times as long on a slice.
+    copies. So eager mode slices, but in training it copies too: a stage whose batch norm gets a slice trains 1.6 times
+    as long.
     """
     if not traces_a_graph() and x.shape[-2:] == (height, width):
         return x
