@@ -31,6 +31,7 @@ class PaddedEncoder(nn.Module):
         EncoderError: In forward, if the padded image's feature maps aren't of their strides.
 
     Example:
+        >>> import torch
         >>> class Halves(nn.Module):
         ...     def forward(self, x):
         ...         return [x, nn.functional.pixel_unshuffle(x, 2)]  # which takes even sides only
