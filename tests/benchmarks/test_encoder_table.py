@@ -1,10 +1,10 @@
 """The table of encoders: its rows are true, complete and explained, and the script that writes them goes on."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -19,11 +19,8 @@ BY_NAME = {row["name"]: row for row in ROWS}
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("encoders_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("encoders")
 
 
 def test_all_of_segmentation_models_and_300_of_timm_are_in_it() -> None:

@@ -1,9 +1,9 @@
 """The speed table: README's is that of the JSON, and the script that measures runs."""
 
-import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,11 +15,8 @@ RESULT = json.loads((ROOT / "benchmarks" / "results" / "speed_cpu.json").read_te
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("speed_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("speed")
 
 
 def test_readme_shows_what_was_measured(script: ModuleType) -> None:

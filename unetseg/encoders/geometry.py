@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from unetseg.encoders.padded import PaddedEncoder
 from unetseg.errors import EncoderError
 from unetseg.geometry import Rounding, classify_rounding, skip_sizes
 
-__all__ = ["AnySize", "EncoderGeometry", "accepted_sizes", "encoder_geometry"]
+__all__ = ["AnySize", "EncoderGeometry", "accepted_sizes", "encoder_geometry", "meta_copy"]
 
 # 32 consecutive sides: every stage down to stride 32 meets even and odd ones
 _PROBES = [(side, side + 1) for side in range(97, 129, 2)]
@@ -24,6 +25,8 @@ _FEW_PROBES = [(97, 98), (100, 127), (113, 106), (125, 120)]
 _MULTIPLES = (4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
 # what encoders with position embeddings are made for
 _FIXED_SIDES = (128, 160, 192, 224, 240, 256, 288, 320, 336, 384, 448, 512)
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 Shapes = list[tuple[int, int, int]]
 """(channels, height, width) of each feature map, full resolution first."""
@@ -70,7 +73,7 @@ def accepted_sizes(encoder: nn.Module, in_channels: int = 3) -> AnySize | tuple[
     Padding is tried where it refuses a size, or its feature maps don't halve; where that mends neither, one that runs
     at any size is left as it is. A copy runs on the meta device, which computes shapes only.
     """
-    copied = _meta_copy(encoder)
+    copied = meta_copy(encoder)
     run = functools.partial(_feature_shapes, copied, in_channels)
     seen = [shapes for size in _FEW_PROBES if (shapes := run(*size)) is not None]
     runs_at_any = len(seen) == len(_FEW_PROBES)
@@ -108,7 +111,7 @@ _geometries: dict[tuple[str, int, int], EncoderGeometry] = {}
 
 
 def _probe(encoder: nn.Module, name: str, in_channels: int) -> EncoderGeometry:
-    copied = _meta_copy(encoder)
+    copied = meta_copy(encoder)
     run = functools.partial(_feature_shapes, copied, in_channels)
     seen = [shapes for size in _PROBES if (shapes := run(*size)) is not None]
     if len(seen) < len(_PROBES):
@@ -141,11 +144,11 @@ def _probe(encoder: nn.Module, name: str, in_channels: int) -> EncoderGeometry:
     )
 
 
-def _meta_copy(encoder: nn.Module) -> nn.Module:
-    # a copy, because building some encoders directly on the meta device fails; its weights are never made
-    empty: dict[int, Tensor] = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in encoder.parameters()}
-    empty |= {id(buffer): buffer.to("meta") for buffer in encoder.buffers()}
-    return copy.deepcopy(encoder, empty).eval()
+def meta_copy(module: ModuleT) -> ModuleT:
+    """A copy on the meta device, in eval mode, whose weights are never made; building there directly often fails."""
+    empty: dict[int, Tensor] = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in module.parameters()}
+    empty |= {id(buffer): buffer.to("meta") for buffer in module.buffers()}
+    return copy.deepcopy(module, empty).eval()
 
 
 def _strides(seen: list[Shapes]) -> tuple[int, ...]:

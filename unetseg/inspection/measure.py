@@ -1,6 +1,5 @@
 """What happens in a network at one image size: sizes, alignment, parameters and FLOPs of every stage."""
 
-import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from unetseg.encoders import encoder_geometry
+from unetseg.encoders.geometry import encoder_geometry, meta_copy
 from unetseg.geometry import Rounding, bias_only_rows, signed_output_padding
 from unetseg.model import UNet
 from unetseg.nn.upsample.alignment import Aligned, Axis
@@ -163,8 +162,7 @@ def inspect_model(model: UNet, size: Sequence[int]) -> Inspection:
         ((32, 42), (63, 84), (-1, 0))
     """
     height, width = size
-    copied: UNet = copy.deepcopy(model)
-    copied.eval().to("meta")
+    copied = meta_copy(model)
     upsamplings: dict[str, Upsampling] = {}
     features: list[Tensor] = []
     modules: dict[str, nn.Module] = dict(copied.named_modules())
