@@ -13,7 +13,8 @@ says what the probe found and what came of it:
     refused   the UNet could not be built, and the message says why
     failed    anything else
 
-Sizes are run on the meta device, which computes shapes, and one of them on the CPU.
+Sizes are run on the meta device, which computes shapes, and one of them on the CPU. The largest goes through what the
+verb inspect prints, too; the row's GFLOPs are the encoder's share of it.
 """
 
 import argparse
@@ -34,6 +35,8 @@ import torch
 from unetseg import UNet
 from unetseg.encoders import encoder_geometry
 from unetseg.errors import UnetsegError
+from unetseg.inspection import inspect_model
+from unetseg.inspection.table import render_table
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "benchmarks" / "results" / "encoders.jsonl"
@@ -74,7 +77,13 @@ def measure(name: str) -> dict[str, Any]:
     wrong = [] if logits.shape[-2:] == image.shape[-2:] and logits.isfinite().all() else [row["sizes"][0]]
     model = model.to("meta")
     wrong += [size for size in row["sizes"] if model(torch.empty(1, 3, *size, device="meta")).shape[-2:] != size]
-    return row | ({"result": "failed", "message": f"wrong logits at {wrong}"} if wrong else {})
+    if wrong:
+        return row | {"result": "failed", "message": f"wrong logits at {wrong}"}
+    inspected = inspect_model(model, row["sizes"][-1])
+    render_table(inspected, decoder="unet", methods=["conv_transpose"])  # raises nothing
+    if (shown := inspected.stages[-1].upsampling.wanted) != row["sizes"][-1]:
+        return row | {"result": "failed", "message": f"inspect shows {shown} for {row['sizes'][-1]}"}
+    return row | {"gflops": round(inspected.encoder.flops / 1e9, 3)}
 
 
 def work(name: str, answer: Connection) -> None:
@@ -146,15 +155,16 @@ def render(rows: list[dict[str, Any]]) -> str:
         "# Encoders",
         "",
         "Written by `python benchmarks/encoders.py --render` from [the rows](../benchmarks/results/encoders.jsonl).",
-        "Rounding goes from each feature map to the next deeper one, deepest first: u(p), d(own), or a(ny) where it",
-        "is both or can't be told. The least side is of square images, in pixels. An encoder that takes multiples of a",
-        "size only pads images to it by itself. `tu-` stands before timm's names; those tried are the first of every",
-        "family, then the second, and so on.",
+        f"GFLOPs are the encoder's at {'x'.join(map(str, SIZES[-1]))} pixels, as `inspect` counts them. Rounding goes",
+        "from each feature map to the next deeper one, deepest first: u(p), d(own), or a(ny) where it is both or can't",
+        "be told. The least side is of square images, in pixels. An encoder that takes multiples of a size only pads",
+        "images to it by itself. `tu-` stands before timm's names; those tried are the first of every family, then the",
+        "second, and so on.",
         "",
         summary(rows),
         "",
-        "| encoder | million parameters | rounding | least side | padded to |",
-        "|---|---|---|---|---|",
+        "| encoder | million parameters | GFLOPs | rounding | least side | padded to |",
+        "|---|---|---|---|---|---|",
     ]
     refused = ["", "Refused when built:", "", "| encoder | why |", "|---|---|"]
     for row in sorted(rows, key=lambda row: (row["name"].startswith("tu-"), row["name"])):
@@ -165,7 +175,8 @@ def render(rows: list[dict[str, Any]]) -> str:
             continue
         rounding = "".join(word[0] for word in row["rounding"])
         padded = "" if row["padded_to"] == 1 else row["padded_to"]
-        lines.append(f"| {row['name']} | {row['parameters'] / 1e6:.1f} | {rounding} | {row['min_size']} | {padded} |")
+        cost = f"{row['parameters'] / 1e6:.1f} | {row['gflops']:.1f}"
+        lines.append(f"| {row['name']} | {cost} | {rounding} | {row['min_size']} | {padded} |")
     return "\n".join([*lines, *refused]) + "\n"
 
 

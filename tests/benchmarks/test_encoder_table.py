@@ -43,6 +43,13 @@ def test_none_failed_and_what_is_refused_is_explained() -> None:
 def test_nine_in_ten_of_those_with_feature_maps_that_halve_take_any_size() -> None:
     pyramids = [row for row in ROWS if "no feature maps that halve" not in row.get("message", "")]
     assert sum(row["result"] != "refused" for row in pyramids) >= 0.9 * len(pyramids)
+    timms = [row["result"] for row in pyramids if row["name"].startswith("tu-")]
+    counts = f"{len(timms) - timms.count('refused')} of the {len(timms)} whose feature maps halve"
+    assert counts in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_inspect_showed_every_one_that_is_accepted() -> None:
+    assert [row["name"] for row in ROWS if row["result"] != "refused" and not row["gflops"] > 0] == []
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "mobilenet_v2", "mit_b0", "tu-convnext_atto", "tu-dla34"])
