@@ -21,11 +21,11 @@ MODULES = {
 LAYERS = [
     ["unetseg.errors", "unetseg.geometry", "unetseg.config"],
     ["unetseg.nn"],
-    ["unetseg.encoders", "unetseg.model"],
+    ["unetseg.encoders", "unetseg.model", "unetseg.decision"],
     ["unetseg.losses", "unetseg.metrics", "unetseg.optimization", "unetseg.checkpoint", "unetseg.data"],
     ["unetseg.task", "unetseg.callbacks"],
-    ["unetseg.parser"],
-    ["unetseg.inference", "unetseg.inspection", "unetseg.cli"],
+    ["unetseg.parser", "unetseg.data_parser"],
+    ["unetseg.inference", "unetseg.inspection", "unetseg.checking", "unetseg.packing", "unetseg.cli"],
     ["unetseg.__main__", "unetseg"],
 ]
 
@@ -33,7 +33,7 @@ LIBRARIES = {
     "torch": {"unetseg.errors", "unetseg.geometry", "unetseg.config", "unetseg.__main__", "unetseg"},
     "pytorch_lightning": {name for name in MODULES if name.startswith(("unetseg.nn", "unetseg.inference"))}
     | {"unetseg.model", "unetseg.checkpoint", *(name for name in MODULES if name.startswith("unetseg.encoders"))},
-    "albumentations": set(MODULES) - {"unetseg.data.transforms"},
+    "albumentations": set(MODULES) - {"unetseg.data.pipeline"},
     "matplotlib": set(MODULES) - {"unetseg.inspection.plot"},
     "segmentation_models_pytorch": set(MODULES)
     - {"unetseg.encoders.build", "unetseg.encoders.weights", "unetseg.losses"},
@@ -133,5 +133,5 @@ def test_help_imports_no_torch_and_takes_under_a_second() -> None:
     start = time.monotonic()
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert time.monotonic() - start < 1
-    for verb in ("fit", "validate", "test", "predict", "inspect"):
+    for verb in ("fit", "validate", "test", "predict", "inspect", "check-data", "pack"):
         assert sum(line.strip().startswith(f"{verb} ") for line in run.stdout.splitlines()) == 1

@@ -167,7 +167,7 @@ def test_the_built_in_data_needs_nothing(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["train"], 2, r"'train' is no verb; the verbs are fit, validate, test, predict, inspect"),
+        (["train"], 2, r"'train' is no verb; the verbs are fit, validate, test, predict, inspect, check-data, pack"),
         (["fit", "--data.rooot=x"], 2, r"--data.rooot.* Did you mean --data.root\?"),
         (["fit", "--trainer.max_epoch=3"], 2, r"Did you mean --trainer.max_epochs\?"),
         (["fit", "--data.batch_size=many"], 2, r"data.batch_size.*many"),
@@ -189,6 +189,9 @@ def test_the_built_in_data_needs_nothing(capsys: pytest.CaptureFixture[str]) -> 
         (["fit", "--model.upsample.groups=3"], 1, r"decoder stage 0 .*groups is 3; it must divide both 512 input"),
         (["fit", "--model.upsample.kernel_size=(4,2)"], 2, r"kernel_size.*\(4,2\).* For example: .*\[4, 4, 3, 3"),
         (["fit", "--data.classes=road"], 2, r"data.classes.*road.* For example: --data.classes '\[background, road\]'"),
+        (["fit", "--data.classes={road: red}"], 2, r"data.classes.* or colours: '\{background: \[0, 0, 0\]"),
+        (["fit", "--data.value_map={a: 0}"], 2, r"data.value_map.* For example: --data.value_map '\{7: 0"),
+        (["fit", "--data.transforms=Blur"], 2, r"data.transforms.* For example: --data.transforms '\[HorizontalFlip"),
         (["predict", "x.jpg"], 2, r"required: --ckpt_path, --output"),
         (["predict", "x.jpg", "--ckpt_path=a", "--output=b", "--overlay"], 2, r"--overlay"),
     ],
@@ -276,11 +279,19 @@ def test_the_default_fit_learns_the_built_in_scenes(capsys: pytest.CaptureFixtur
 
 
 def test_every_verb_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("fit", "validate", "test", "predict", "inspect"):
+    data_only = {"check-data": "--json", "pack": "--output"}
+    for verb in ("fit", "validate", "test", "predict", "inspect", *data_only):
         with pytest.raises(SystemExit) as stop:
             main([verb, "--help"])
         assert stop.value.code == 0
-        assert "--ckpt_path" in capsys.readouterr().out
+        assert data_only.get(verb, "--ckpt_path") in capsys.readouterr().out
+
+
+def test_a_reader_that_has_had_enough_gets_no_traceback() -> None:
+    command = f"{sys.executable} -m unetseg inspect --size 64 64 | head -n 1"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert run.stdout.startswith("image 64x64")
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize(
@@ -291,6 +302,7 @@ def test_every_config_runs(config: Path, squares: Path) -> None:
     classes = yaml.safe_load(config.read_text())["data"]["classes"]
     assert f"# python -m unetseg fit --config configs/{config.name} --data.root DIR" in config.read_text()
     small = ["--model.encoder_weights=null", "--trainer.max_epochs=1", "--data.crop_size=32", "--data.num_workers=0"]
+    small += ["--trainer.check_val_every_n_epoch=1"]
     assert main(["fit", f"--config={config}", f"--data.root={squares}", *small, "--data.batch_size=2"]) == 0
     assert read_classes("runs/version_0/best.ckpt") == classes
 

@@ -1,6 +1,7 @@
 """The command line: a table of verbs. Help costs no import of torch."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,11 +15,13 @@ _VERBS = {
     "test": ("IoU of a checkpoint on the test split", "unetseg.cli"),
     "predict": ("write a mask for every image of files and folders", "unetseg.inference.command"),
     "inspect": ("sizes, alignment, parameters and FLOPs of every stage", "unetseg.inspection.command"),
+    "check-data": ("read every pair of a data set and say what is wrong with it", "unetseg.checking.command"),
+    "pack": ("write a data set into shards, for training from a slow or a shared disk", "unetseg.packing"),
 }
 
 _HELP = f"""usage: python -m unetseg VERB [options]
 
-{chr(10).join(f"  {verb:<10} {line}" for verb, (line, _) in _VERBS.items())}
+{chr(10).join(f"  {verb:<12} {line}" for verb, (line, _) in _VERBS.items())}
 
 python -m unetseg VERB --help lists a verb's options.
 """
@@ -51,6 +54,9 @@ def main(args: Sequence[str] | None = None) -> int:
         code = importlib.import_module(module).main(args if module == "unetseg.cli" else args[1:])
     except UnetsegError as error:
         sys.stderr.write(f"error: {_without_worker_traceback(error)}\n")
+        return 1
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # a full disk, a folder that can't be written
         if error.filename is None:

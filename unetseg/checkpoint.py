@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unetseg.config import Mode
 from unetseg.errors import CheckpointError
 from unetseg.model import UNet
 
@@ -14,7 +15,15 @@ __all__ = ["Checkpoint", "read_checkpoint"]
 
 _NETWORK_OPTIONS = ("encoder", "encoder_depth", "decoder_channels", "upsample")
 # what checkpoints from before an option were trained with
-_LATER_OPTIONS = {"decoder": "unet", "block": {}, "head": "conv", "deep_supervision": False}
+_LATER_OPTIONS = {
+    "decoder": "unet",
+    "block": {},
+    "head": "conv",
+    "deep_supervision": False,
+    "in_channels": 3,
+    "mean": None,
+    "std": None,
+}
 _LATER_BLOCK_OPTIONS = {
     "norm": "batch",
     "activation": "relu",
@@ -47,6 +56,12 @@ class Checkpoint:
     def classes(self) -> list[str]:
         """Names of the classes, in the order of their mask values."""
         return list(self.hyper_parameters["classes"])
+
+    @property
+    def mode(self) -> Mode:
+        """Whether a pixel has one of the classes, or any number of them."""
+        mode: Mode = self.hyper_parameters["mode"]
+        return mode
 
     def build_model(self) -> UNet:
         """The network with its weights, in eval mode, on the CPU; nothing is downloaded.
@@ -102,7 +117,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} is not a checkpoint of unetseg: it lacks the network's description. Give the best.ckpt or "
             f"last.ckpt of a run."
         )
-    hyper_parameters = _LATER_OPTIONS | hyper_parameters
+    hyper_parameters = _LATER_OPTIONS | {"mode": "multiclass"} | hyper_parameters
     return Checkpoint(
         path=path,
         hyper_parameters=hyper_parameters | {"block": _LATER_BLOCK_OPTIONS | hyper_parameters["block"]},

@@ -16,6 +16,7 @@ from unetseg.callbacks import BestAndLastCheckpoint, IoUTable
 from unetseg.checkpoint import Checkpoint, read_checkpoint
 from unetseg.config import BlockOptions, UpsampleOptions
 from unetseg.data.datamodule import SegmentationDataModule
+from unetseg.data.masks import IGNORE
 from unetseg.errors import CheckpointError, UnetsegError
 from unetseg.parser import ExplainingParser
 from unetseg.task import SegmentationTask
@@ -27,6 +28,7 @@ OPTION_GROUPS: dict[str, type[UpsampleOptions] | type[BlockOptions]] = {
     "block": BlockOptions,
 }
 RUNS = "runs"
+_LINKED = ("classes", "mode", "ignore_index", "in_channels")  # the model's arguments that the data brings
 DEFAULT_EPOCHS = 40
 
 # Without --data.root: what learns the built-in scenes in about two minutes on two cores. Typed options come before.
@@ -101,7 +103,9 @@ class _Command(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         # the data module knows the classes of the built-in data, so they are linked once it is built
         parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
+        parser.link_arguments("data.mode", "model.mode", apply_on="instantiate")
         parser.link_arguments("data.ignore_index", "model.ignore_index")
+        parser.link_arguments("data.in_channels", "model.in_channels")
 
     checkpoint: Checkpoint | None = None
 
@@ -118,11 +122,11 @@ class _Command(LightningCLI):
             self._take_settings(self._parser(verb), self.checkpoint)
             self.config = parser.parse_args(args)
             _check_agreement(self.config[verb], self.checkpoint)
-            if not self.checkpoint.data_settings and self.config[verb].data.root is None:
+            if not self.checkpoint.data_settings and self._has_no_data(verb):
                 raise CheckpointError(f"{path} holds no data settings, as it wasn't made by `fit`; give --data.root.")
         elif verb != "fit":
             raise CheckpointError(f"{verb} needs --ckpt_path, for example --ckpt_path {RUNS}/version_0/best.ckpt.")
-        elif self.config[verb].data.root is None:
+        elif self._has_no_data(verb):
             settings = dict(BUILT_IN)
             if self.config[verb].model.encoder_depth == len(BUILT_IN_DECODER_CHANNELS):
                 blocks = len(BUILT_IN_DECODER_CHANNELS) - (self.config[verb].model.head == "upsample")
@@ -134,13 +138,16 @@ class _Command(LightningCLI):
             # "warn": some CUDA operations have no deterministic form; those of a CPU need no other
             self.config[verb].trainer.deterministic = "warn"
 
+    def _has_no_data(self, verb: str) -> bool:
+        return self.config[verb].data.root is None and self.config[verb].data.shards is None
+
     def _take_settings(self, parser: LightningArgumentParser, checkpoint: Checkpoint) -> None:
         settings = {f"data.{name}": value for name, value in checkpoint.data_settings.items()}
-        settings["data.classes"] = checkpoint.classes
+        settings.setdefault("data.classes", checkpoint.classes)
         for name, value in checkpoint.hyper_parameters.items():
             if name in OPTION_GROUPS:
                 settings |= {f"model.{name}.{option}": setting for option, setting in value.items()}
-            elif name not in ("classes", "ignore_index"):
+            elif name not in _LINKED:
                 settings[f"model.{name}"] = value
         settings |= {f"trainer.{name}": value for name, value in checkpoint.run_length.items() if value is not None}
         known = {action.dest for action in parser._actions}
@@ -189,13 +196,19 @@ def _check_agreement(config: Namespace, checkpoint: Checkpoint) -> None:
     """What was typed beside a checkpoint can't change the network that it holds; what was left open follows it."""
     if config.data.classes is None:
         config.data.classes = checkpoint.classes
-    if config.data.classes != checkpoint.classes:
+    mode = "multilabel" if config.data.mask_format == "multilabel" else "multiclass"
+    if mode != checkpoint.mode:
+        raise CheckpointError(
+            f"--data.mask_format is {config.data.mask_format}; {checkpoint.path} was trained on {checkpoint.mode} "
+            f"data. Leave the option away, or fit a model of your own."
+        )
+    if [name for name in config.data.classes if name != IGNORE] != checkpoint.classes:
         raise CheckpointError(
             f"--data.classes is {config.data.classes}; {checkpoint.path} was trained on {checkpoint.classes}. Leave "
             f"the option away, or fit a model of your own."
         )
     for name, saved in checkpoint.hyper_parameters.items():
-        if name in ("classes", "encoder_weights") or name not in config.model:
+        if name in ("classes", "mode", "encoder_weights") or name not in config.model:
             continue
         given = config.model[name]
         if name in OPTION_GROUPS:
@@ -203,7 +216,7 @@ def _check_agreement(config: Namespace, checkpoint: Checkpoint) -> None:
         if given is None:
             config.model[name] = saved
         elif given != saved:
-            option = "data.ignore_index" if name == "ignore_index" else f"model.{name}"
+            option = f"data.{name}" if name in _LINKED else f"model.{name}"
             raise CheckpointError(
                 f"--{option} is {given}; {checkpoint.path} was trained with {saved}, and its settings hold. Leave "
                 f"the option away."

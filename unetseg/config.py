@@ -14,6 +14,7 @@ __all__ = [
     "DecoderName",
     "HeadName",
     "Merge",
+    "Mode",
     "Norm",
     "UpsampleInit",
     "UpsampleMethod",
@@ -35,6 +36,8 @@ Attention = Literal["none", "scse", "gate"]
 Merge = Literal["add", "concat"]
 DecoderName = Literal["unet", "unetplusplus"]
 HeadName = Literal["conv", "upsample"]
+Mode = Literal["multiclass", "multilabel"]
+"""Whether a pixel has one of the classes, or any number of them."""
 
 
 def check_choice(name: str, value: object, choices: object) -> None:

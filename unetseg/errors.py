@@ -1,13 +1,19 @@
 """What a user can do wrong, one class a domain: the command line prints these without a traceback."""
 
+from collections.abc import Iterable
+from itertools import islice
+
 __all__ = [
     "AlignmentError",
     "CheckpointError",
     "DataError",
     "EncoderError",
     "ImageError",
+    "MaskSizeError",
+    "MaskValueError",
     "OptionError",
     "UnetsegError",
+    "abridged",
     "first_line",
 ]
 
@@ -32,6 +38,14 @@ class DataError(UnetsegError):
     """A folder, a pair of files, or a mask isn't as a data set must be."""
 
 
+class MaskSizeError(DataError):
+    """A mask has another size than its image, or than the other masks of it."""
+
+
+class MaskValueError(DataError):
+    """A mask holds values or colours that are no class."""
+
+
 class ImageError(UnetsegError):
     """An image can't be read, or isn't one that the model takes."""
 
@@ -49,3 +63,16 @@ def first_line(error: Exception) -> str:
     """
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return text if text.endswith(".") else f"{text}."
+
+
+def abridged(items: Iterable[object], limit: int = 5) -> str:
+    """List the first few items for an error message and count the others.
+
+    Example:
+        >>> abridged("abc"), abridged(range(1000), limit=2)
+        ('a, b, c', '0, 1 and 998 more')
+    """
+    remaining = iter(items)
+    shown = ", ".join(str(item) for item in islice(remaining, limit))
+    left = sum(1 for _ in remaining)
+    return f"{shown} and {left} more" if left else shown

@@ -1,13 +1,14 @@
 """Intersection over union of a whole data set."""
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torchmetrics.classification import MulticlassJaccardIndex
+from torchmetrics.classification import MulticlassJaccardIndex, MultilabelJaccardIndex
 
-__all__ = ["PerClassIoU", "iou_table", "mean_iou"]
+__all__ = ["PerClassIoU", "PerLabelIoU", "iou_table", "mean_iou"]
 
 
 class PerClassIoU(MulticlassJaccardIndex):
@@ -15,8 +16,7 @@ class PerClassIoU(MulticlassJaccardIndex):
 
     ``IoU_c = true positives / (true positives + false positives + false negatives)``, over the data set: not a
     mean over images, so it doesn't depend on batches or on the order. A class that occurs neither in the masks
-    nor in the predictions is nan. In distributed training all processes' pixels count; where the images don't
-    divide evenly, Lightning's sampler repeats some, so report figures of one process.
+    nor in the predictions is nan. In distributed training all processes' pixels count.
 
     Args:
         classes: Number of classes.
@@ -42,17 +42,54 @@ class PerClassIoU(MulticlassJaccardIndex):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Count the pixels of a batch."""
-        # Counts of integers are the same in any order. Torchmetrics doesn't trust that in deterministic mode, and
-        # compares every pixel with every cell of the matrix instead: tens of times slower, gigabytes for a photo.
-        enabled, warn_only = (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-        )
-        torch.use_deterministic_algorithms(False)
-        try:
+        with _fast_counts():
             super().update(preds, target)
-        finally:
-            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+
+
+class PerLabelIoU(MultilabelJaccardIndex):
+    """As :class:`PerClassIoU`, for classes of which a pixel may have several: each counted on its own.
+
+    Args:
+        classes: Number of classes.
+        ignore_index: Mask value of the pixels that don't count, class by class.
+
+    Shape:
+        - update: predictions (N, classes, H, W) of 0 and 1, and masks of one shape, integer tensors
+        - compute: (classes,) float32 in [0, 1], or nan
+
+    Source: ``torchmetrics.classification.MultilabelJaccardIndex``.
+
+    Example:
+        >>> metric = PerLabelIoU(2)
+        >>> metric.update(torch.tensor([[[[1, 1]], [[0, 0]]]]), torch.tensor([[[[0, 1]], [[0, 255]]]]))
+        >>> metric.compute()
+        tensor([0.5000,    nan])
+    """
+
+    def __init__(self, classes: int, ignore_index: int | None = 255) -> None:
+        super().__init__(
+            classes, average="none", ignore_index=ignore_index, validate_args=False, zero_division=math.nan
+        )
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Count the pixels of a batch."""
+        with _fast_counts():
+            super().update(preds, target)
+
+
+@contextlib.contextmanager
+def _fast_counts() -> Iterator[None]:
+    """Counts of integers are the same in any order, but torchmetrics doesn't trust that in deterministic mode.
+
+    It compares every pixel with every cell of the matrix instead: tens of times slower, gigabytes for a photo.
+    """
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
 
 
 def mean_iou(iou: Tensor) -> Tensor:

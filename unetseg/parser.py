@@ -20,8 +20,11 @@ class ExplainingParser(ArgumentParser):
     """
 
     examples: ClassVar[dict[str, str]] = {
-        "data.classes": "'[background, road]'",
+        "data.classes": "'[background, road]', or colours: '{background: [0, 0, 0], road: [128, 64, 128]}'",
+        "data.coco": "instances.json, or '{train: train.json, val: val.json}'",
         "data.scale_range": "'[0.6, 1.6]'",
+        "data.transforms": "'[HorizontalFlip, {Affine: {rotate: [-20, 20]}}]'",
+        "data.value_map": "'{7: 0, 8: 1, 0: ignore}'",
         "model.decoder_channels": "'[256, 128, 64, 32, 16]'",
         "model.upsample.kernel_size": "4, or one a stage, deepest first: '[4, 4, 3, 3, [4, 2]]'",
         "model.upsample.padding": "auto, or one a stage, deepest first: '[1, 1, auto, auto, auto]'",

@@ -8,17 +8,24 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torchmetrics import MeanMetric
 
-from unetseg.config import BlockOptions, DecoderName, HeadName, UpsampleOptions
+from unetseg.config import BlockOptions, DecoderName, HeadName, Mode, UpsampleOptions, check_choice
+from unetseg.decision import decide
 from unetseg.errors import CheckpointError, ImageError, UnetsegError
-from unetseg.losses import CrossEntropyDiceLoss
-from unetseg.metrics import PerClassIoU, mean_iou
+from unetseg.losses import BinaryCrossEntropyDiceLoss, CrossEntropyDiceLoss
+from unetseg.metrics import PerClassIoU, PerLabelIoU, mean_iou
 from unetseg.model import UNet
 from unetseg.optimization import OneCycle, build_optimizer
 
 __all__ = ["SegmentationTask"]
 
-Batch = dict[str, Any]  # image: uint8 (N, 3, H, W); mask: uint8 (N, H, W); name: list of N str
+Batch = dict[str, Any]
+"""``image``: (N, in_channels, H, W) uint8, or floating point in [0, 1]; ``mask``: uint8, (N, H, W) class indices, or
+for "multilabel" (N, classes, H, W) of 0 and 1; ``name``: names of the images that count in a validation or a test."""
+
+_LOSSES = {"multiclass": CrossEntropyDiceLoss, "multilabel": BinaryCrossEntropyDiceLoss}
+_METRICS: dict[Mode, type[PerClassIoU] | type[PerLabelIoU]] = {"multiclass": PerClassIoU, "multilabel": PerLabelIoU}
 
 
 class SegmentationTask(pl.LightningModule):
@@ -32,6 +39,10 @@ class SegmentationTask(pl.LightningModule):
         encoder: Encoder's name, of segmentation-models-pytorch, or of timm after "tu-".
         encoder_weights: None for random ones, a name such as "imagenet", or the path of a local file.
         encoder_depth: Number of the encoder's downsampling stages.
+        in_channels: Channels of the images. Pretrained weights of the first layer are adapted to them: repeated or
+            summed over the channels, as timm does.
+        mean: Mean of each image channel, of values in [0, 1]; None: what the encoder's published weights expect.
+        std: Standard deviation of each image channel, likewise.
         decoder: "unet", or "unetplusplus" with dense nodes between encoder and decoder.
         decoder_channels: Channels after each decoder stage, deepest first; None for 256, 128, 64, 32, 16, or as
             many of them as there are stages.
@@ -41,6 +52,7 @@ class SegmentationTask(pl.LightningModule):
             decoder_channels less.
         deep_supervision: Whether the loss also counts logits of the decoder's other stages, each half as much as
             those of the next shallower one.
+        mode: "multiclass", where a pixel has one class; "multilabel", where it has any number of them.
         lr: Peak learning rate of AdamW for the decoder and the head.
         encoder_lr: The encoder's; None: 0.3 times lr with pretrained weights, else lr.
         weight_decay: Weight decay of AdamW.
@@ -59,18 +71,23 @@ class SegmentationTask(pl.LightningModule):
         encoder: str = "resnet18",
         encoder_weights: str | None = None,
         encoder_depth: int = 5,
+        in_channels: int = 3,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
         decoder: DecoderName = "unet",
         decoder_channels: list[int] | None = None,
         upsample: UpsampleOptions = UpsampleOptions(),  # noqa: B008 - frozen
         block: BlockOptions = BlockOptions(),  # noqa: B008 - frozen
         head: HeadName = "conv",
         deep_supervision: bool = False,
+        mode: Mode = "multiclass",
         lr: float = 1e-3,
         encoder_lr: float | None = None,
         weight_decay: float = 1e-2,
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
+        check_choice("mode", mode, Mode)
         if encoder_lr is None:
             encoder_lr = 0.3 * lr if encoder_weights else lr
         # plain numbers
@@ -82,12 +99,16 @@ class SegmentationTask(pl.LightningModule):
                 "encoder": encoder,
                 "encoder_weights": None,  # a checkpoint holds the weights: loading it must not fetch others
                 "encoder_depth": int(encoder_depth),
+                "in_channels": int(in_channels),
+                "mean": None if mean is None else [float(value) for value in mean],
+                "std": None if std is None else [float(value) for value in std],
                 "decoder": decoder,
                 "decoder_channels": None if decoder_channels is None else [int(c) for c in decoder_channels],
                 "upsample": upsample.to_dict(),
                 "block": block.to_dict(),
                 "head": head,
                 "deep_supervision": bool(deep_supervision),
+                "mode": str(mode),
                 "lr": float(lr),
                 "encoder_lr": float(encoder_lr),
                 "weight_decay": float(weight_decay),
@@ -102,6 +123,9 @@ class SegmentationTask(pl.LightningModule):
             classes=len(classes),
             encoder_weights=encoder_weights,
             encoder_depth=encoder_depth,
+            in_channels=in_channels,
+            mean=mean,
+            std=std,
             decoder=decoder,
             decoder_channels=decoder_channels,
             upsample=upsample,
@@ -109,17 +133,20 @@ class SegmentationTask(pl.LightningModule):
             head=head,
             deep_supervision=deep_supervision,
         )
-        self.loss = CrossEntropyDiceLoss(ignore_index)
+        self.mode = mode
+        self.loss = _LOSSES[mode](ignore_index)
         self.latest_iou: dict[str, float] = {}  # of the last validation or test: mean and classes that occur
-        self.val_iou = PerClassIoU(len(classes), ignore_index)
-        self.test_iou = PerClassIoU(len(classes), ignore_index)
+        # not Lightning's mean: in distributed runs it rounds the number of images on each process down to an even share
+        self.val_loss = MeanMetric(nan_strategy="disable")
+        self.val_iou = _METRICS[mode](len(classes), ignore_index)
+        self.test_iou = _METRICS[mode](len(classes), ignore_index)
 
     def setup(self, stage: str) -> None:
         """Bring the weights into the memory format of the images."""
         self.model.to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor, all_logits: bool = False) -> Tensor | list[Tensor]:
-        """Logits (N, classes, H, W) of images (N, 3, H, W), uint8 or floating point in [0, 1]; see ``UNet.forward``."""
+        """Logits (N, classes, H, W) of images (N, in_channels, H, W), as ``UNet.forward`` takes them."""
         # the format of the weights, which these layers are fast in
         return self.model(image.contiguous(memory_format=torch.channels_last), all_logits)  # type: ignore[no-any-return]  # torch types a module's call as Any
 
@@ -134,14 +161,16 @@ class SegmentationTask(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and confusion matrix of whole images."""
-        logits = self._logits(batch, batch["name"][0])
-        self.val_iou.update(logits.argmax(dim=1), batch["mask"].long())
-        loss = self.loss(logits, batch["mask"])
-        self.log("val_loss", loss, on_epoch=True, sync_dist=True, batch_size=len(batch["name"]))
+        logits = self._logits(batch, ", ".join(batch["name"]))
+        self.val_iou.update(decide(logits, self.mode).long(), batch["mask"].long())
+        # an image at a time, so that the mean doesn't depend on how they are batched
+        losses = [self.loss(one[None], mask[None]) for one, mask in zip(logits, batch["mask"], strict=True)]
+        self.val_loss.update(torch.stack(losses)[: len(batch["name"])])  # none of an image that doesn't count
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Confusion matrix of whole images."""
-        self.test_iou.update(self._logits(batch, batch["name"][0]).argmax(dim=1), batch["mask"].long())
+        logits = self._logits(batch, ", ".join(batch["name"]))
+        self.test_iou.update(decide(logits, self.mode).long(), batch["mask"].long())
 
     def _logits(self, batch: Batch, size_comes_from: str, *, all_logits: bool = False) -> Any:
         try:
@@ -150,14 +179,16 @@ class SegmentationTask(pl.LightningModule):
             raise ImageError(f"{size_comes_from}: {error}") from None
 
     def on_validation_epoch_end(self) -> None:
-        """Log the IoU of the validation split."""
+        """Log the loss and the IoU of the validation split."""
+        self.log("val_loss", self.val_loss.compute(), sync_dist=True)
+        self.val_loss.reset()
         self._log_iou("val", self.val_iou)
 
     def on_test_epoch_end(self) -> None:
         """Log the IoU of the test split."""
         self._log_iou("test", self.test_iou)
 
-    def _log_iou(self, prefix: str, metric: PerClassIoU) -> None:
+    def _log_iou(self, prefix: str, metric: PerClassIoU | PerLabelIoU) -> None:
         iou = metric.compute()
         metric.reset()
         present = {name: value for name, value in zip(self.classes, iou, strict=True) if not value.isnan()}

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from unetseg.data import datamodule as datamodule_module
 from unetseg.data.datamodule import SegmentationDataModule
 from unetseg.data.synthetic import CLASSES
-from unetseg.errors import DataError, ImageError
+from unetseg.errors import DataError, ImageError, MaskValueError
 
 MakePairs = Callable[..., Path]
 
@@ -234,6 +234,15 @@ def test_yaml_words_that_are_no_strings_need_quotes(root: Path, tmp_path: Path, 
         ({"classes": [*"abc"], "mask_format": "binary"}, "binary needs exactly two classes; got a, b, c"),
         ({"ignore_index": 256}, r"ignore_index 256: must be in 0\.\.255, the values of an 8-bit mask"),
         ({"batch_size": 0}, "batch_size 0: must be at least 1"),
+        ({"val_batch_size": 0}, "val_batch_size 0: must be at least 1"),
+        ({"cache_gb": -1}, "cache_gb -1: must be at least 0"),
+        ({"in_channels": 0}, "in_channels 0: must be at least 1"),
+        ({"max_value": 0}, "max_value 0: must be above 0"),
+        ({"transforms": ["Flop"]}, r"data\.transforms\[0\] is 'Flop'"),
+        (
+            {"transforms": ["HorizontalFlip"], "color_jitter": 0.1},
+            "--data.color_jitter and --data.transforms don't go together: the transforms take its place",
+        ),
         ({"num_workers": -1}, "num_workers -1: must be at least 0"),
         ({"synthetic_length": 0}, "synthetic_length 0: must be at least 1"),
         ({"crop_size": 0}, "crop_size 0: must be at least 1"),
@@ -247,6 +256,19 @@ def test_wrong_arguments_are_told_at_once(root: Path, options: dict[str, Any], m
 def test_classes_without_a_folder_are_refused():
     with pytest.raises(DataError, match=r"--data.classes \[a, b\] without --data.root: the built-in data has"):
         SegmentationDataModule(classes=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mask_format": "multilabel"}, "--data.mask_format multilabel without --data.root: the built-in data is RGB"),
+        ({"in_channels": 1}, "--data.in_channels 1 without --data.root"),
+        ({"coco": "a.json"}, "--data.coco a.json without --data.root"),
+    ],
+)
+def test_what_only_files_have_is_refused_without_a_folder(options: dict[str, Any], message: str):
+    with pytest.raises(DataError, match=message):
+        SegmentationDataModule(**options)
 
 
 def test_masks_of_0_and_255_are_told_before_training(make_pairs: MakePairs):
@@ -263,7 +285,7 @@ def test_missing_test_split_is_told_when_it_is_asked_for(root: Path):
     (root / "test.txt").unlink()
     data = make(root)
     assert data.description.endswith("(3 train, 1 val images; 2 classes)")
-    with pytest.raises(DataError, match=r"has no test split; add test\.txt, or test/ beside train/"):
+    with pytest.raises(DataError, match=r"has no test split; add test\.txt, or test/ beside the others"):
         data.test_dataloader()
 
 
@@ -276,14 +298,20 @@ def first_error(loader: DataLoader) -> Exception | None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_bad_files_keep_their_error_class_through_workers(root: Path, workers: int):
-    data = make(root, num_workers=workers)
+    data = make(root, num_workers=workers, val_batch_size=1)
     Image.new("L", (5, 5), 9).save(root / "masks/d.png")
     (root / "images/e.png").write_bytes(b"")
     stray, empty = first_error(data.val_dataloader()), first_error(data.test_dataloader())
-    assert type(stray) is DataError
+    assert type(stray) is MaskValueError
     assert "d.png holds the values 9; with 2 classes it may hold 0..1" in str(stray)
     assert type(empty) is ImageError
     assert "e.png: can't be read as an image: the file is empty" in str(empty)
+
+
+def test_an_unreadable_image_is_told_before_validation(root: Path):
+    (root / "images/d.png").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"d\.png: can't be read as an image"):
+        make(root).val_dataloader()
 
 
 def test_loaders_can_be_sent_to_spawned_workers(root: Path):
@@ -292,6 +320,68 @@ def test_loaders_can_be_sent_to_spawned_workers(root: Path):
         sent = pickle.dumps((loader.dataset, loader.collate_fn, loader.worker_init_fn))
         dataset, collate, _ = pickle.loads(sent)
         assert collate([dataset[0], dataset[1]])["image"].shape[:2] == (2, 3)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_cached_pairs_are_read_once_and_stay_the_same(root: Path, workers: int):
+    options = {"num_workers": workers, "batch_size": 3, "transforms": []}
+    seed_everything(3, verbose=False)
+    plain = [batch for loader in [make(root, **options).train_dataloader()] for _ in range(3) for batch in loader]
+    seed_everything(3, verbose=False)
+    data = make(root, cache_gb=0.001, **options)
+    data.setup("fit")
+    loader = data.train_dataloader()
+    cached = list(loader)
+    for path in (root / "images").iterdir():
+        path.write_bytes(b"gone")
+    cached += [batch for _ in range(2) for batch in loader]
+    for one, other in zip(plain, cached, strict=True):
+        assert one["name"] == other["name"]
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["mask"], other["mask"])
+
+
+def test_a_cache_without_room_changes_nothing(root: Path):
+    data = make(root, cache_gb=1e-7)
+    data.setup("fit")
+    assert [len(batch["name"]) for batch in data.train_dataloader()] == [2]
+
+
+@pytest.mark.slow
+def test_spawned_workers_load_an_epoch(root: Path):
+    data = make(root, num_workers=1, cache_gb=0.001, transforms=["HorizontalFlip", {"OneOf": {"transforms": ["Blur"]}}])
+    data.setup("fit")
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        loader.multiprocessing_context = "spawn"
+        assert [name for batch in loader for name in batch["name"]]
+
+
+def test_transforms_come_from_yaml_and_stay_plain(root: Path, tmp_path: Path):
+    text = f"""
+data:
+  root: {root}
+  classes: [background, cell]
+  crop_size: 16
+  transforms:
+    - Affine: {{translate_px: 30, p: 1.0}}
+    - OneOf:
+        transforms: [Blur, GaussNoise]
+        p: 0.5
+"""
+    data = from_yaml(text, tmp_path)
+    batch = next(iter(data.train_dataloader()))
+    assert 255 in batch["mask"].unique()
+    assert data.hparams["transforms"][1] == {"OneOf": {"transforms": ["Blur", "GaussNoise"], "p": 0.5}}
+    assert SegmentationDataModule(**data.hparams).hparams == data.hparams
+
+
+def test_channels_stay_as_they_are_read(root: Path):
+    for name in SIZES:
+        Image.open(root / f"images/{name}.png").convert("RGBA").save(root / f"images/{name}.png")
+    data = make(root, in_channels=4)
+    assert next(iter(data.train_dataloader()))["image"].shape == (2, 4, 16, 16)
+    (val,) = data.val_dataloader()
+    assert val["image"].shape == (1, 4, 5, 5)
 
 
 @pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 1), (9, 4), (64, 8)])

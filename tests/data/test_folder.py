@@ -1,14 +1,15 @@
 """Pairs are found by exact name in each layout; whatever is amiss is named."""
 
-import os
+import pickle
+import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from unetseg.data import folder as folder_module
-from unetseg.data.folder import FolderSource, Sample, check_not_binary, find_samples, missing_classes
+from unetseg.data.folder import find_samples
+from unetseg.data.splits import Sample
 from unetseg.errors import DataError
 
 MakePairs = Callable[..., Path]
@@ -74,52 +75,6 @@ def test_linked_folders_are_followed(make_pairs: MakePairs, tmp_path: Path):
     assert all_names(tmp_path / "data") == ["street/a", "street/b"]
 
 
-def test_drawn_split_is_written_and_kept(make_pairs: MakePairs, capsys: pytest.CaptureFixture[str]):
-    root = make_pairs([f"{i:02d}" for i in range(10)])
-    drawn = find_samples(root, split_seed=3)
-    assert {split: len(part) for split, part in drawn.items()} == {"train": 8, "val": 2}
-    said = capsys.readouterr().err
-    assert said == f"{root} has no lists: drew 8 for train and 2 for val and wrote train.txt, val.txt\n"
-    assert (root / "val.txt").read_text().split() == names(drawn)["val"]
-    assert sorted(path.name for path in root.iterdir()) == ["images", "masks", "train.txt", "val.txt"]
-
-    make_pairs(["new"])  # the lists keep it out
-    assert find_samples(root, split_seed=4) == drawn
-    assert capsys.readouterr().err == ""
-
-
-def test_drawn_split_depends_on_the_seed_alone(make_pairs: MakePairs):
-    splits = []
-    for seed in (0, 0, 1):
-        root = make_pairs([f"{i:02d}" for i in range(10)])
-        splits.append(names(find_samples(root, split_seed=seed)))
-        for split in ("train", "val"):
-            (root / f"{split}.txt").unlink()
-    assert splits[0] == splits[1] != splits[2]
-
-
-@pytest.mark.parametrize(("count", "train"), [(2, 1), (3, 2), (7, 6), (8, 6)])
-def test_drawn_split_leaves_something_for_both(make_pairs: MakePairs, count: int, train: int):
-    samples = find_samples(make_pairs([str(i) for i in range(count)]))
-    assert (len(samples["train"]), len(samples["val"])) == (train, count - train)
-
-
-def test_root_that_cannot_be_written_still_has_its_split(
-    make_pairs: MakePairs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    def refuse(*paths: Path) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    root = make_pairs(["a", "b", "c"])
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", refuse)
-        unwritten = find_samples(root)
-    assert sorted(path.name for path in root.iterdir()) == ["images", "masks"]
-    said = capsys.readouterr().err
-    assert said.endswith("drew 2 for train and 1 for val; the lists can't be written (Permission denied)\n")
-    assert unwritten == find_samples(root)
-
-
 def test_root_must_be_a_data_set(tmp_path: Path, make_pairs: MakePairs):
     with pytest.raises(DataError, match=r"gone: there is no such folder; give the folder of the data set"):
         find_samples(tmp_path / "gone")
@@ -145,11 +100,6 @@ def test_missing_and_empty_folders_are_named(tmp_path: Path, make_pairs: MakePai
     (tmp_path / "split/val/masks").mkdir()
     with pytest.raises(DataError, match=r"split/val: images/ and masks/ hold no image \(\.bmp, "):
         find_samples(tmp_path / "split")
-
-
-def test_one_pair_cannot_be_split(make_pairs: MakePairs):
-    with pytest.raises(DataError, match="holds one pair of image and mask; train and val need at least one each"):
-        find_samples(make_pairs(["a"]))
 
 
 def test_images_without_masks_and_masks_without_images_are_told_together(make_pairs: MakePairs):
@@ -185,41 +135,129 @@ def test_faults_of_lists_are_named(make_pairs: MakePairs):
         find_samples(root)
 
 
-def samples_of(root: Path) -> list[Sample]:
-    paths = sorted((root / "images").iterdir())
-    return [Sample(path.stem, path, root / "masks" / f"{path.stem}.png") for path in paths]
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_may_be_encoded_either_way(make_pairs: MakePairs, form: str):
+    root = make_pairs([unicodedata.normalize("NFC", name) for name in ("Straße/Größe", "日本", "c")])
+    for path in [*root.glob("masks/**/*.png")]:
+        path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+    write_lists(root, train=unicodedata.normalize(form, "Straße/Größe\n日本.png"), val="c")
+    assert names(find_samples(root)) == {"train": ["Straße/Größe", "日本"], "val": ["c"]}
 
 
-def test_missing_classes_tells_the_values(make_pairs: MakePairs, monkeypatch: pytest.MonkeyPatch):
-    values = [np.array([[0, i]], np.uint8) for i in (1, 2, 255)]
-    samples = samples_of(make_pairs({str(i): mask for i, mask in enumerate(values)}))
-    assert str(missing_classes("data", samples)) == (
-        "--data.classes is missing: the masks in data hold the values 0, 1, 2, 255; "
-        "give one name for each class, for example --data.classes '[background, ...]'"
-    )
-    assert "give --data.classes '[background, object]' --data.mask_format binary" in str(
-        missing_classes("data", samples[2:])
-    )
-    monkeypatch.setattr(folder_module, "_MASKS_LOOKED_AT", 2)
-    assert "2 of the 3 masks, a sample, in data hold the values 0, 1, 255;" in str(missing_classes("data", samples))
+def test_lists_of_windows(make_pairs: MakePairs):
+    root = make_pairs(["street/a", "street/b", "c"])
+    write_lists(root, train="street\\a\r\nstreet\\b.png\r\n", val="c\r\n")
+    assert names(find_samples(root)) == {"train": ["street/a", "street/b"], "val": ["c"]}
 
 
-def test_masks_of_0_and_255_are_not_two_index_classes(make_pairs: MakePairs):
-    black, binary = np.zeros((2, 2), np.uint8), np.array([[0, 255]], np.uint8)
-    samples = samples_of(make_pairs({"a": black, "b": binary}))
-    check_not_binary(samples[:1], ["background", "cell"])
-    expected = r"hold only 0 and 255, and 255 is ignored: class 1 \(cell\) never .* use --data.mask_format binary"
+def test_listed_names_are_found_though_spaces_surround_them(make_pairs: MakePairs):
+    root = make_pairs(["photo ", " image", "c"])
+    drawn = find_samples(root)
+    assert find_samples(root) == drawn  # by the lists
+
+
+def test_folder_that_is_called_like_an_image_is_a_folder(make_pairs: MakePairs):
+    root = make_pairs(["x.png/a", "b"])
+    assert all_names(root) == ["b", "x.png/a"]
+
+
+def test_folder_that_cannot_be_read_is_not_passed_over(make_pairs: MakePairs, monkeypatch: pytest.MonkeyPatch):
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    root = make_pairs(["a", "b"])
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(DataError, match=r"data/images can't be read: permission denied"):
+        find_samples(root)
+
+
+def test_split_folders_inside_images_and_masks_are_not_mixed(make_pairs: MakePairs):
+    root = make_pairs(["train/a", "train/b", "val/a"])
+    with pytest.raises(DataError, match=r"data has images/train and images/val, from which no split follows; rename"):
+        find_samples(root)
+    write_lists(root, train="train/a\ntrain/b", val="val/a")
+    assert names(find_samples(root)) == {"train": ["train/a", "train/b"], "val": ["val/a"]}
+
+
+def test_mask_suffix(make_pairs: MakePairs):
+    root = make_pairs(["1", "street/2", "a_mask"], image_suffix=".jpg", mask_suffix="_mask")
+    (root / "masks/1_overlay.png").touch()  # another file among the masks
+    samples = sorted((sample for part in find_samples(root, mask_suffix="_mask").values() for sample in part), key=str)
+    assert [(sample.name, sample.mask.name) for sample in samples] == [
+        ("1", "1_mask.png"),
+        ("a_mask", "a_mask_mask.png"),
+        ("street/2", "2_mask.png"),
+    ]
+
+
+def test_mask_suffix_of_split_folders_and_lists(make_pairs: MakePairs):
+    make_pairs(["a"], "data/train", mask_suffix="_mask")
+    split = make_pairs(["b"], "data/val", mask_suffix="_mask").parent
+    assert names(find_samples(split, mask_suffix="_mask")) == {"train": ["a"], "val": ["b"]}
+    listed = make_pairs(["a", "b"], "listed", mask_suffix="_mask")
+    write_lists(listed, train="a", val="b.png")
+    assert names(find_samples(listed, mask_suffix="_mask")) == {"train": ["a"], "val": ["b"]}
+
+
+def test_wrong_mask_suffix_is_named(make_pairs: MakePairs):
+    root = make_pairs(["1", "2"], mask_suffix="_label")
+    expected = r"2 without a mask \(1, 2\); .* up to the suffix, with _mask behind the mask's \(--data\.mask_suffix\)$"
     with pytest.raises(DataError, match=expected):
-        check_not_binary(samples, ["background", "cell"])
+        find_samples(root, mask_suffix="_mask")
+    with pytest.raises(DataError, match=r"2 without a mask \(1, 2\) and 2 without an image \(1_label, 2_label\)"):
+        find_samples(root)
 
 
-def test_right_masks_are_not_all_read(make_pairs: MakePairs):
-    samples = samples_of(make_pairs({"a": np.array([[0, 1, 255]], np.uint8)}))
-    check_not_binary([*samples, Sample("gone", Path("gone"), Path("gone"))], ["background", "cell"])
+def make_multilabel(make_pairs: MakePairs, folder: str = "data", **occurring: str) -> Path:
+    """Pairs a, b and c; with masks of each class for those given as letters."""
+    root = make_pairs(["a", "b", "c"], folder)
+    flat = root / "flat"
+    (root / "masks").rename(flat)
+    for name, letters in occurring.items():
+        (root / "masks" / name).mkdir(parents=True)
+        for letter in letters:
+            shutil.copy(flat / f"{letter}.png", root / "masks" / name)
+    shutil.rmtree(flat)
+    return root
 
 
-def test_source_reads_pairs(make_pairs: MakePairs):
-    mask = np.array([[0, 255, 7]], np.uint8)
-    source = FolderSource(samples_of(make_pairs({"a": mask})), "binary", num_classes=2, ignore_index=255)
-    image, read, name = source.read(0)
-    assert (len(source), image.shape, read.tolist(), name) == (1, (1, 3, 3), [[0, 1, 1]], "a")
+def test_multilabel_masks_are_files_by_class(make_pairs: MakePairs):
+    root = make_multilabel(make_pairs, road="abc", car="b")
+    write_lists(root, train="a\nb", val="c")
+    train = find_samples(root, mask_classes=["road", "car"])["train"]
+    road, car = root / "masks/road", root / "masks/car"
+    assert [sample.mask for sample in train] == [
+        {"road": road / "a.png"},  # no car in it
+        {"road": road / "b.png", "car": car / "b.png"},
+    ]
+    assert pickle.loads(pickle.dumps(train)) == train
+
+
+def test_multilabel_masks_with_suffix_in_split_folders(make_pairs: MakePairs):
+    for split in ("train", "val"):
+        root = make_multilabel(make_pairs, f"data/{split}", road="abc", car="b").parent
+        for path in [*root.glob(f"{split}/masks/*/*.png")]:
+            path.rename(path.with_stem(f"{path.stem}_mask"))
+    samples = find_samples(root, mask_suffix="_mask", mask_classes=["car", "road"])
+    assert names(samples) == {"train": ["a", "b", "c"], "val": ["a", "b", "c"]}
+    assert list(samples["val"][1].mask) == ["car", "road"]
+
+
+def test_multilabel_image_without_any_mask_is_named(make_pairs: MakePairs):
+    root = make_multilabel(make_pairs, road="ab", car="b")
+    with pytest.raises(DataError, match=r"1 without a mask \(c\)"):
+        find_samples(root, mask_classes=["road", "car"])
+
+
+@pytest.mark.parametrize("classes", [["road"], ["road", "bus"], ["road", "car", "bus"]])
+def test_multilabel_folders_are_the_classes(make_pairs: MakePairs, classes: list[str]):
+    root = make_multilabel(make_pairs, road="abc", car="b")
+    expected = rf"masks holds the folders car, road; multilabel masks need one for each .* other: {', '.join(classes)}$"
+    with pytest.raises(DataError, match=expected):
+        find_samples(root, mask_classes=classes)
+    flat = make_pairs(["a", "b"], "flat")
+    with pytest.raises(DataError, match="masks holds the folders none; multilabel masks need one for each class"):
+        find_samples(flat, mask_classes=classes)
+    shutil.rmtree(flat / "masks")
+    with pytest.raises(DataError, match="masks: there is no such folder; images/ and masks/ belong side by side"):
+        find_samples(flat, mask_classes=classes)

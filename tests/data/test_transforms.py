@@ -1,18 +1,18 @@
 """Augmented pairs stay aligned and keep their classes; their draws differ where they should."""
 
-import importlib.util
 import pickle
 import sys
+import types
 import warnings
 from typing import Any
 
-import albumentations as A
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from unetseg.data import transforms as transforms_module
+from unetseg.data.pipeline import A
 from unetseg.data.transforms import TrainingTransform, initialise_worker
 from unetseg.errors import DataError
 
@@ -87,6 +87,143 @@ def test_jitter_changes_colours_and_leaves_masks():
     np.testing.assert_array_equal(same_mask, mask)
 
 
+def some_pair(channels: int, dtype: type, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """An image with any number of channels, and a mask of class 1, or one for each of several classes."""
+    image = np.random.default_rng(0).integers(1, 256, (29, 41, channels), dtype=np.uint8)
+    scaled = image if dtype is np.uint8 else image.astype(np.float32) / 255
+    return scaled, np.ones((29, 41) if classes is None else (29, 41, classes), np.uint8)
+
+
+@pytest.mark.parametrize("classes", [None, 1, 2, 6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [1, 3, 4, 8])
+def test_any_channels_types_and_masks(channels: int, dtype: type, classes: int | None):
+    torch.manual_seed(0)
+    transform = TrainingTransform(crop_size=32, ignore_index=255, vertical_flip=True, in_channels=channels)
+    for _ in range(10):
+        image, mask = transform(*some_pair(channels, dtype, classes))
+        assert (image.shape, image.dtype) == ((32, 32, channels), dtype)
+        assert (mask.shape, mask.dtype) == ((32, 32) if classes is None else (32, 32, classes), np.uint8)
+        assert mask.flags.c_contiguous
+        assert set(np.unique(mask)) <= {1, 255}
+        padded = (mask if classes is None else mask[..., 0]) == 255
+        assert len(np.unique(image[padded], axis=0)) <= 1  # black, whose brightness the colours change
+        if classes:
+            np.testing.assert_array_equal(mask, np.repeat(mask[..., :1], classes, axis=-1))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 8])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_jitter_changes_all_channels(channels: int, dtype: type):
+    torch.manual_seed(0)
+    image, mask = some_pair(channels, dtype, None)
+    jittered, _ = plain(29, color_jitter=0.3, in_channels=channels)(image[:, :29], mask[:, :29])
+    assert (jittered != image[:, :29]).any(axis=(0, 1)).all()
+    if channels != 3:  # one curve for all channels: what was brighter isn't darker now
+        order = np.argsort(image[:, :29], axis=None)
+        assert (np.diff(jittered.ravel()[order].astype(float)) >= -1e-6).all()
+
+
+def test_masks_of_several_classes_are_each_a_class():
+    torch.manual_seed(0)
+    image = pair(31, 37)[0]
+    mask = np.stack([image[..., 0] > 128, image[..., 0] <= 128, image[..., 1] > 200], axis=-1).astype(np.uint8)
+    transform = plain(16, scale_range=(0.6, 0.6), horizontal_flip=True, transforms=None)
+    _, crop = transform(image, mask)
+    np.testing.assert_array_equal(crop[..., 0] + crop[..., 1], 1)
+    assert 0 < crop[..., 2].sum() < 16 * 16
+
+
+def test_own_transforms_take_the_place_of_the_built_in_ones():
+    image, mask = pair(12, 12)
+    transform = TrainingTransform(crop_size=12, ignore_index=255, transforms=[{"HorizontalFlip": {"p": 1}}])
+    flipped_image, flipped_mask = transform(image, mask)
+    np.testing.assert_array_equal(flipped_image, image[:, ::-1])
+    np.testing.assert_array_equal(flipped_mask, mask[:, ::-1])
+    same, _ = TrainingTransform(crop_size=12, ignore_index=255, transforms=[])(image, mask)
+    np.testing.assert_array_equal(same, image)
+
+
+@pytest.mark.parametrize("size", [(9, 11), (16, 16), (40, 23)])
+def test_crop_follows_own_transforms(size: tuple[int, int]):
+    torch.manual_seed(0)
+    transforms = [{"Resize": {"height": size[0], "width": size[1]}}]
+    image, mask = TrainingTransform(crop_size=16, ignore_index=255, transforms=transforms)(*pair(30, 30))
+    assert (image.shape, mask.shape) == ((16, 16, 3), (16, 16))
+    assert (mask == 255).sum() == 16 * 16 - min(16, size[0]) * min(16, size[1])
+
+
+@pytest.mark.parametrize("name", ["Affine", "GridDistortion", "Perspective", "Rotate", "ThinPlateSpline"])
+def test_own_transforms_fill_every_class_of_a_mask(name: str):
+    torch.manual_seed(0)
+    given = {"p": 1, **{"Affine": {"scale": 0.5}, "Perspective": {"scale": 0.3, "fit_output": True}}.get(name, {})}
+    transform = TrainingTransform(crop_size=32, ignore_index=255, transforms=[{name: given}], in_channels=8)
+    masks = [transform(*some_pair(8, np.uint8, classes=6))[1] for _ in range(5)]
+    assert all(set(np.unique(mask[..., index])) == {1, 255} for index in range(6) for mask in [np.stack(masks)])
+
+
+def test_own_transforms_are_random_and_follow_torch():
+    image, mask = pair(8, 8)
+    choice = {"OneOf": {"transforms": ["HorizontalFlip", "VerticalFlip", "Transpose"], "p": 0.8}}
+    order = {"RandomOrder": {"transforms": ["RandomRotate90", "ChannelShuffle"], "n": 2}}
+
+    def draws(rank: int) -> list[bytes]:
+        torch.manual_seed(7)
+        transform = TrainingTransform(crop_size=8, ignore_index=255, transforms=[choice, order], rank=rank)
+        return [transform(image, mask)[0].tobytes() for _ in range(40)]
+
+    first = draws(0)
+    assert first == draws(0)
+    assert first != draws(1)
+    assert len(set(first)) > 10
+
+
+def test_choices_of_one_of_are_about_equally_frequent():
+    torch.manual_seed(0)
+    image, mask = pair(5, 5)
+    choice = {"OneOf": {"transforms": ["HorizontalFlip", "VerticalFlip"], "p": 1}}
+    transform = TrainingTransform(crop_size=5, ignore_index=255, transforms=[choice])
+    horizontal = sum(np.array_equal(transform(image, mask)[0], image[:, ::-1]) for _ in range(100))
+    assert 30 < horizontal < 70
+
+
+@pytest.mark.parametrize(
+    ("transforms", "channels", "message"),
+    [
+        (["Normalise"], 3, r"data.transforms\[0\] is 'Normalise'"),
+        (
+            [{"RandomCrop": {"height": 50, "width": 50}}],
+            3,
+            "data.transforms failed on an image of 29×41 pixels, 3 channels, uint8: Crop size",
+        ),
+        (["NoOp", {"ColorJitter": {"p": 1}}], 4, "4 channels, uint8: ColorJitter transformation expects 1-channel or"),
+        (
+            ["ToRGB"],
+            1,
+            "made 32×32 pixels, 3 channels, uint8 of an image of 29×41 pixels, 1 channels, uint8; channels and type",
+        ),
+    ],
+)
+def test_own_transforms_that_fail_are_errors(transforms: list[Any], channels: int, message: str):
+    with pytest.raises(DataError, match=message):
+        TrainingTransform(crop_size=32, ignore_index=255, transforms=transforms, in_channels=channels)(
+            *some_pair(channels, np.uint8, None)
+        )
+
+
+def test_a_lost_channel_axis_is_put_back(monkeypatch: pytest.MonkeyPatch):
+    class Squeeze(A.ImageOnlyTransform):
+        def apply(self, img: np.ndarray, **_: Any) -> np.ndarray:
+            return img[..., 0]
+
+    monkeypatch.setitem(sys.modules, "own_squeeze", types.ModuleType("own_squeeze"))
+    sys.modules["own_squeeze"].Squeeze = Squeeze
+    transforms = [{"own_squeeze.Squeeze": {"p": 1}}]
+    image, mask = some_pair(1, np.uint8, None)
+    transform = TrainingTransform(crop_size=29, ignore_index=255, transforms=transforms, in_channels=1)
+    np.testing.assert_array_equal(transform(image[:, :29], mask[:, :29])[0], image[:, :29])
+
+
 def test_draws_follow_torch_and_differ_between_ranks():
     def draws(rank: int) -> list[list[int]]:
         torch.manual_seed(7)
@@ -120,6 +257,7 @@ def test_transform_pickles():
         ({"scale_range": (0.0, 1.0)}, r"scale_range \[0.0, 1.0\]"),
         ({"scale_range": (1.0,)}, r"scale_range \[1.0\]"),
         ({"color_jitter": 1.5}, r"color_jitter 1.5: must be in 0\.\.1"),
+        ({"in_channels": 0}, "in_channels 0: must be at least 1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options: dict[str, Any], message: str):
@@ -151,15 +289,3 @@ def test_worker_has_no_opencv_threads_and_its_ranks_own_numbers():
     finally:
         cv2.setNumThreads(before)
         torch.set_rng_state(state)
-
-
-def test_import_asks_no_network_for_versions(monkeypatch: pytest.MonkeyPatch):
-    def ask() -> None:
-        raise AssertionError("asked the network")
-
-    monkeypatch.setattr("albumentations.check_version.check_for_updates", ask)
-    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "0")
-    monkeypatch.delitem(sys.modules, "albumentations")  # its submodules stay, so importing it again is quick
-    spec = importlib.util.spec_from_file_location("imported_afresh", transforms_module.__file__)
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    assert sys.modules["albumentations"] is not A

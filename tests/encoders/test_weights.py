@@ -32,6 +32,19 @@ def test_weights_from_a_local_file(tmp_path: Path, wrap: object, suffix: str) ->
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "tu-convnext_atto"])
+def test_a_first_layer_for_rgb_is_adapted_to_other_channels(tmp_path: Path, name: str) -> None:
+    """On grey as one channel, and on RGB twice, the features are those of RGB: nothing has been drawn anew."""
+    torch.save(build_encoder(name, depth=4).state_dict(), tmp_path / "rgb.pth")
+    rgb, grey, six = (
+        build_encoder(name, depth=4, in_channels=channels, weights=str(tmp_path / "rgb.pth")).eval()
+        for channels in (3, 1, 6)
+    )
+    x = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(six(torch.cat([x, x], dim=1))[-1], rgb(x)[-1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(grey(x[:, :1])[-1], rgb(x[:, :1].expand(-1, 3, -1, -1))[-1], rtol=1e-4, atol=1e-5)
+
+
 def test_timms_own_files_fit_timms_encoders(tmp_path: Path) -> None:
     torch.manual_seed(1)
     whole = timm.create_model("convnext_atto", pretrained=False)

@@ -38,7 +38,7 @@ def test_takes_views_and_leaves_the_image_alone(model: UNet) -> None:
 
 @pytest.mark.parametrize("image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3))])
 def test_other_arrays_are_refused(model: UNet, image: np.ndarray) -> None:
-    with pytest.raises(ImageError, match=r"an \(H, W, 3\) uint8 RGB array .*; got shape \(9, 9"):
+    with pytest.raises(ImageError, match=r"an \(H, W, 3\) RGB array, uint8 .*; got shape \(9, 9"):
         Predictor(model, ["a", "b", "c"], device="cpu")(image)
 
 

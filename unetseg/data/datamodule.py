@@ -1,104 +1,63 @@
-"""Batches for training, validation and test: from a folder of images and masks, or from built-in scenes."""
+"""Batches for training, validation and test: from files, or from built-in scenes."""
 
 import inspect
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from unetseg.data.folder import FolderSource, Split, check_not_binary, find_samples, missing_classes
-from unetseg.data.readers import MaskFormat, abridged
-from unetseg.data.synthetic import CLASSES, SyntheticScenes
-from unetseg.data.transforms import TrainingTransform, initialise_worker
+from unetseg.config import Mode
+from unetseg.data.cache import CachedSource
+from unetseg.data.dataset import Item, SegmentationDataset
+from unetseg.data.labels import MaskFormat, ValueMap
+from unetseg.data.loading import default_num_workers, loader_options, whole_image_loader
+from unetseg.data.masks import IndexMaskReader
+from unetseg.data.opening import open_sources, shard_settings
+from unetseg.data.shards import ShardSource
+from unetseg.data.sources import FileSource, Source
+from unetseg.data.splits import Split
+from unetseg.data.streaming import training_loader
+from unetseg.data.survey import check_not_binary
+from unetseg.data.transforms import TrainingTransform
 from unetseg.errors import DataError
 
-__all__ = ["Batch", "Item", "SceneSource", "SegmentationDataModule", "SegmentationDataset"]
+__all__ = ["SegmentationDataModule"]
 
 # crop_size, scale_range and color_jitter where they aren't given; scenes come in all colours as they are
 _FOLDER_DEFAULTS = 320, (0.6, 1.6), 0.3
 _SCENE_DEFAULTS = 96, (1.0, 1.0), 0.0
 
-_SCENE_SEEDS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
-
-
-class Item(TypedDict):
-    """One pair: image (3, H, W) uint8 RGB, mask (H, W) uint8 class indices, and its name."""
-
-    image: Tensor
-    mask: Tensor
-    name: str
-
-
-class Batch(TypedDict):
-    """N pairs: image (N, 3, H, W) uint8 RGB, mask (N, H, W) uint8 class indices, and their names."""
-
-    image: Tensor
-    mask: Tensor
-    name: list[str]
-
-
-@dataclass(frozen=True)
-class SceneSource:
-    """Pairs from the built-in scenes, named by number."""
-
-    scenes: SyntheticScenes
-
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
-        """Render a pair."""
-        return *self.scenes.render(index), f"{index:05d}"
-
-
-Source = FolderSource | SceneSource
-
-
-class SegmentationDataset(Dataset[Item]):
-    """Pairs as tensors, augmented if a transform is given, otherwise whole and untouched.
-
-    Args:
-        source: where the pairs come from.
-        transform: augmentation of image and mask.
-    """
-
-    def __init__(self, source: Source, transform: TrainingTransform | None = None) -> None:
-        self.source = source
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Item:
-        """Return pair ``index``; errors as of its source."""
-        image, mask, name = self.source.read(index)
-        if self.transform:
-            image, mask = self.transform(image, mask)
-        channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))  # (H, W, 3) -> (3, H, W)
-        return Item(image=torch.from_numpy(channels_first), mask=torch.from_numpy(mask), name=name)
+_STAGES: dict[str, Split] = {"fit": "train", "validate": "val", "test": "test"}
 
 
 class SegmentationDataModule(LightningDataModule):
-    """Data for semantic segmentation: a folder of images and masks, or built-in scenes without any file.
+    """Data for semantic segmentation: images and masks in files, or built-in scenes without any file.
 
-    Training batches hold augmented crops of one size; validation and test give one whole image at a time,
-    at its own size, never resized or padded. All batches are a `Batch`.
+    Training batches hold augmented crops of one size. Those of validation and test hold whole images, at their own
+    size, never resized or padded: images of one size go together, others alone, so that no figure depends on the
+    batches. In distributed runs each is seen once. All batches are a `unetseg.data.dataset.Batch`.
 
     Args:
-        root: folder of the data set, laid out as `unetseg.data.folder.find_samples` says; without it, the
-            built-in scenes.
-        classes: names of the classes, in the order of their indices; needed with ``root``. In YAML, words
+        root: folder of the data set, laid out as `unetseg.data.folder.find_samples` says; without it and without
+            ``shards``, the built-in scenes.
+        classes: names of the classes, in the order of their indices; needed with ``root``. Where masks are coloured, a
+            mapping of each name to its RGB colour, or to several, and of "ignore" to those of no class. In YAML, words
             such as on, off, yes and no need quotes.
-        mask_format: ``index``: a mask's value is the class. ``binary``: any non-zero value is class 1.
+        mask_format: ``index``: a mask's value is the class. ``binary``: any non-zero value is class 1. ``multilabel``:
+            ``masks`` holds a folder for each class, and a pixel belongs to those where its value isn't zero.
+        value_map: class index of each value of an index mask, or "ignore": ``{7: 0, 8: 1, 0: ignore}``.
+        mask_suffix: what a mask's name has behind the image's: ``_mask`` for ``1.jpg`` and ``1_mask.png``.
+        manifest: a .csv or .json file with image, mask and split of each pair, in place of folders and lists; its paths
+            are relative to ``root``.
+        coco: a COCO JSON file, or one a split, in place of masks: ``{train: a.json, val: b.json}``. The first class is
+            what no shape covers. Needs pycocotools.
+        shards: a folder that ``python -m unetseg pack`` wrote, in place of ``root``; it knows its classes.
+        in_channels: channels of the images; files of other channels are refused, but for grey, RGB and alpha.
+        max_value: value of an image that stands for full brightness. None: 255 for 8 bits, 65535 for 16.
         ignore_index: value of mask pixels that belong to no class, 0 to 255.
         crop_size: side of the training crops in pixels; 320 with ``root``, otherwise 96.
         scale_range: range of the factor on the size before the crop; 0.6..1.6 with ``root``, otherwise 1.
@@ -106,13 +65,19 @@ class SegmentationDataModule(LightningDataModule):
         vertical_flip: mirror top and bottom half of the time, for images without an up and a down.
         color_jitter: strength of the changes in brightness, contrast, saturation and hue, in [0, 1]; 0.3 with
             ``root``, otherwise 0.
+        transforms: albumentations' transforms in place of the scale, the flips and the colours, see
+            `unetseg.data.pipeline.build_pipeline`: ``[HorizontalFlip, {Affine: {rotate: [-20, 20]}}]``.
         batch_size: pairs in a training batch; with so many pairs or more, an incomplete batch is left out.
+        val_batch_size: images of one size in a batch of validation or test, at most. None: as many as have no more
+            pixels than a training batch.
         num_workers: processes that load data; by default half the cores, at most 8.
-        split_seed: seed of the split that is drawn where the folder isn't split.
+        cache_gb: bound on the memory, in 10^9 bytes a process, for decoded pairs of training and validation that are
+            read from their files only once.
+        split_seed: seed of the split that is drawn where the data isn't split.
         synthetic_length: built-in scenes for training; an eighth as many for validation and for test.
 
     Raises:
-        DataError: if the folder isn't a data set, or an argument can't be used with it.
+        DataError: if there is no such data set, or an argument can't be used with it.
 
     Example:
         >>> data = SegmentationDataModule(batch_size=2, num_workers=0)
@@ -124,180 +89,219 @@ class SegmentationDataModule(LightningDataModule):
     def __init__(
         self,
         root: str | None = None,
-        classes: Sequence[str | bool | int | float | None] | None = None,  # all that YAML makes of names
+        # all that YAML makes of names and colours
+        classes: Sequence[str | bool | int | float | None] | Mapping[str, list[int] | list[list[int]]] | None = None,
         *,
         mask_format: MaskFormat = "index",
+        value_map: ValueMap | None = None,
+        mask_suffix: str = "",
+        manifest: str | None = None,
+        coco: str | dict[str, str] | None = None,
+        shards: str | None = None,
+        in_channels: int = 3,
+        max_value: float | None = None,
         ignore_index: int = 255,
         crop_size: int | None = None,
         scale_range: tuple[float, float] | None = None,
         horizontal_flip: bool = True,
         vertical_flip: bool = False,
         color_jitter: float | None = None,
+        transforms: list[str | dict[str, Any]] | None = None,
         batch_size: int = 8,
+        val_batch_size: int | None = None,
         num_workers: int | None = None,
+        cache_gb: float = 0,
         split_seed: int = 0,
         synthetic_length: int = 360,
     ) -> None:
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         _check_least("batch_size", batch_size, 1)
+        _check_least("val_batch_size", val_batch_size, 1)
         _check_least("num_workers", num_workers, 0)
+        _check_least("cache_gb", cache_gb, 0)
         _check_least("synthetic_length", synthetic_length, 1)
-        if not 0 <= ignore_index <= 255:
-            raise DataError(f"ignore_index {ignore_index}: must be in 0..255, the values of an 8-bit mask")
         self.root = None if root is None else str(root)
         self.batch_size = batch_size
-        self.num_workers = _default_num_workers() if num_workers is None else num_workers
-        self._mask_format = mask_format
+        self.num_workers = default_num_workers() if num_workers is None else num_workers
+        self.in_channels = in_channels
         self._ignore_index = ignore_index
-        default_crop, default_scales, default_jitter = _SCENE_DEFAULTS if root is None else _FOLDER_DEFAULTS
+        built_in = root is None and shards is None
+        default_crop, default_scales, default_jitter = _SCENE_DEFAULTS if built_in else _FOLDER_DEFAULTS
+        self._crop_size = default_crop if crop_size is None else crop_size
+        self._val_batch_size = val_batch_size
         self._transform = TrainingTransform(
-            crop_size=default_crop if crop_size is None else crop_size,
+            crop_size=self._crop_size,
             ignore_index=ignore_index,
             scale_range=default_scales if scale_range is None else scale_range,
             horizontal_flip=horizontal_flip,
             vertical_flip=vertical_flip,
             color_jitter=default_jitter if color_jitter is None else color_jitter,
+            in_channels=in_channels,
+            transforms=_exclusive(transforms, scale_range=scale_range, color_jitter=color_jitter),
         )
-        self._samples = {} if root is None else find_samples(root, split_seed=split_seed)
-        self.classes: list[str] = self._resolve_classes(classes)
-        self._sources = self._make_sources(synthetic_length)
-        two_classes = mask_format == "index" and (len(self.classes), ignore_index) == (2, 255)
-        self._perhaps_binary = root is not None and two_classes
+        self.labels, self.image_reader, self.sources = open_sources(
+            self.root,
+            shards,
+            classes,
+            mask_format=mask_format,
+            value_map=value_map,
+            mask_suffix=mask_suffix,
+            manifest=manifest,
+            coco=coco,
+            in_channels=in_channels,
+            max_value=max_value,
+            ignore_index=ignore_index,
+            synthetic_length=synthetic_length,
+            split_seed=split_seed,
+        )
+        self._shards = {split: source for split, source in self.sources.items() if isinstance(source, ShardSource)}
+        readers = [source.mask_reader for source in self.sources.values() if isinstance(source, FileSource)]
+        self._perhaps_binary = any(isinstance(reader, IndexMaskReader) and reader.perhaps_binary for reader in readers)
+        self._cache_bytes = round(cache_gb * 1e9)
         self.save_hyperparameters(
-            {
-                "root": self.root,
-                "classes": list(self.classes),
-                "mask_format": str(mask_format),
-                "ignore_index": int(ignore_index),
-                "crop_size": None if crop_size is None else int(crop_size),
-                "scale_range": None if scale_range is None else [float(scale) for scale in scale_range],
-                "horizontal_flip": bool(horizontal_flip),
-                "vertical_flip": bool(vertical_flip),
-                "color_jitter": None if color_jitter is None else float(color_jitter),
-                "batch_size": int(batch_size),
-                "num_workers": None if num_workers is None else int(num_workers),
-                "split_seed": int(split_seed),
-                "synthetic_length": int(synthetic_length),
-            },
+            # what shards say of themselves, too, for a prediction must read images as they were read here
+            _plain(arguments | {"mask_format": self.labels.mask_format, "max_value": self.image_reader.max_value})
+            | {"classes": self.labels.plain_classes},
             # Without it Lightning leaves a cycle that keeps the caller's variables alive: loaders, workers.
             frame=inspect.currentframe(),
+            # Loggers get the task's; Lightning refuses two values of one name, and the classes may have colours here.
+            logger=False,
         )
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of their indices."""
+        return list(self.labels.classes)
+
+    @property
+    def mode(self) -> Mode:
+        """Whether a pixel has one class or any number of them."""
+        return self.labels.mode
 
     @property
     def description(self) -> str:
         """What the data is, in a line: where from, how many images in which split, how many classes."""
-        counts = ", ".join(f"{len(source)} {split}" for split, source in self._sources.items())
-        return f"data: {self.root or 'built-in scenes'} ({counts} images; {len(self.classes)} classes)"
+        counts = ", ".join(f"{len(source)} {split}" for split, source in self.sources.items())
+        where = self.root or self.hparams["shards"] or "built-in scenes"
+        return f"data: {where} ({counts} images; {len(self.classes)} classes)"
 
     @property
     def splits(self) -> list[Split]:
         """The splits that there are."""
-        return list(self._sources)
+        return list(self.sources)
+
+    @property
+    def shard_settings(self) -> dict[str, Any]:
+        """What shards of this data must say of themselves, see `unetseg.data.shard_writer.write_shards`."""
+        return shard_settings(self.labels, self.image_reader)
 
     def setup(self, stage: str) -> None:
-        """Make sure that masks of 0 and 255 aren't taken for class 0 and ignored pixels.
+        """Make sure that masks of 0 and 255 aren't taken for class 0 and ignored pixels; take the cache's memory.
 
         Raises:
-            DataError: if they would be.
+            DataError: if they would be, or there is no such memory.
         """
-        if self._perhaps_binary:
-            split: Split = {"validate": "val", "test": "test"}.get(stage, "train")  # type: ignore[assignment]  # of a str
-            check_not_binary(self._samples.get(split, []), self.classes)
+        source = self.sources.get(_STAGES.get(stage, "train"))
+        if isinstance(source, FileSource) and self._perhaps_binary:
+            check_not_binary(source.samples, self.classes)
             self._perhaps_binary = False
+        for split in ("train", "val") if stage == "fit" else ():
+            if split in self.sources and self._cache_bytes and not isinstance(self.sources[split], CachedSource):
+                cached = CachedSource(self.sources[split], self._cache_bytes)
+                self._cache_bytes -= cached.num_bytes
+                self.sources[split] = cached
 
     def train_dataloader(self) -> DataLoader[Item]:
-        """Return a loader of shuffled, augmented crops in batches of ``batch_size``."""
-        world_size = self.trainer.world_size if self.trainer else 1
-        self._transform.rank = self.trainer.global_rank if self.trainer else 0
-        dataset = SegmentationDataset(self._sources["train"], self._transform)
+        """Return a loader of shuffled, augmented crops in batches of ``batch_size``.
+
+        Raises:
+            DataError: if the data set has no train split.
+        """
+        self._transform.rank = self._rank
+        dataset = SegmentationDataset(self._source("train"), self._transform)
         # Batch norm can't train on a last batch of one pair; but a small set is one incomplete batch.
-        drop_last = math.ceil(len(dataset) / world_size) >= self.batch_size
-        return self._loader(dataset, batch_size=self.batch_size, shuffle=True, drop_last=drop_last)
+        drop_last = math.ceil(len(dataset) / self._world_size) >= self.batch_size
+        options = loader_options(self.num_workers, rank=self._rank)
+        if "train" in self._shards:
+            return training_loader(
+                dataset,
+                self._shards["train"].shard_sizes,
+                batch_size=self.batch_size,
+                drop_last=drop_last,
+                seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same in all processes
+                num_replicas=self._world_size,
+                rank=self._rank,
+                **options,
+            )
+        return DataLoader(dataset, batch_size=self.batch_size, shuffle=True, drop_last=drop_last, **options)
 
-    def val_dataloader(self) -> DataLoader[Item]:
-        """Return a loader of whole validation images, one at a time."""
-        return self._loader(SegmentationDataset(self._sources["val"]))
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return a loader of whole validation images.
 
-    def test_dataloader(self) -> DataLoader[Item]:
-        """Return a loader of whole test images, one at a time.
+        Raises:
+            DataError: if the data set has no val split.
+            ImageError: if an image can't be read.
+        """
+        return self._whole_images("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return a loader of whole test images.
 
         Raises:
             DataError: if the data set has no test split.
+            ImageError: if an image can't be read.
         """
-        if "test" not in self._sources:
-            raise DataError(f"{self.root} has no test split; add test.txt, or test/ beside train/ and val/")
-        return self._loader(SegmentationDataset(self._sources["test"]))
+        return self._whole_images("test")
 
-    def _loader(
-        self,
-        dataset: SegmentationDataset,
-        *,
-        batch_size: int = 1,
-        shuffle: bool = False,
-        drop_last: bool = False,
-    ) -> DataLoader[Item]:
-        return DataLoader(
-            dataset=dataset,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
+    def _source(self, split: Split) -> Source:
+        if split not in self.sources:
+            where = self.root or self.hparams["shards"]
+            fix = f"add {split}.txt, or {split}/ beside the others" if self.root else "pack data that has one"
+            raise DataError(f"{where} has no {split} split; {fix}")
+        return self.sources[split]
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    def _whole_images(self, split: Split) -> DataLoader[Any]:
+        return whole_image_loader(
+            self._source(split),
+            ignore_index=self._ignore_index,
+            max_pixels=self.batch_size * self._crop_size**2,
+            max_images=self._val_batch_size,
+            num_replicas=self._world_size,
+            rank=self._rank,
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=partial(initialise_worker, rank=self.trainer.global_rank if self.trainer else 0),
         )
 
-    def _resolve_classes(self, classes: Sequence[object] | None) -> list[str]:
-        """Check the names of the classes, or take those of the built-in scenes."""
-        if classes is None and self.root is not None:
-            raise missing_classes(self.root, [pair for part in self._samples.values() for pair in part])
-        names = list(CLASSES) if classes is None else _checked_names(classes)
-        if self.root is None and names != list(CLASSES):
-            raise DataError(
-                f"--data.classes [{', '.join(names)}] without --data.root: the built-in data has the classes "
-                f"{', '.join(CLASSES)}; leave out --data.classes, or give your folder as --data.root"
-            )
-        if self._mask_format == "binary" and len(names) != 2:
-            raise DataError(f"--data.mask_format binary needs exactly two classes; got {abridged(names)}")
-        return names
 
-    def _make_sources(self, synthetic_length: int) -> dict[Split, Source]:
-        if self.root is None:
-            held_out = max(1, synthetic_length // 8)
-            lengths = {"train": synthetic_length, "val": held_out, "test": held_out}
-            return {
-                split: SceneSource(SyntheticScenes(lengths[split], seed=seed)) for split, seed in _SCENE_SEEDS.items()
-            }
-        return {
-            split: FolderSource(samples, self._mask_format, len(self.classes), self._ignore_index)
-            for split, samples in self._samples.items()
-        }
+def _exclusive(transforms: Any, **options: object) -> Any:
+    """Transforms, which take the place of options that mustn't be given beside them."""
+    if transforms is not None and (beside := [name for name, value in options.items() if value is not None]):
+        raise DataError(
+            f"--data.{beside[0]} and --data.transforms don't go together: the transforms take its place; leave one out"
+        )
+    return transforms
 
 
-def _check_least(option: str, value: int | None, least: int) -> None:
+def _plain(value: Any) -> Any:
+    """As lists, dictionaries, text and Python's numbers."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_least(option: str, value: float | None, least: int) -> None:
     """Refuse a number that is too small; None stands for a default."""
     if value is not None and value < least:
         raise DataError(f"{option} {value}: must be at least {least}")
-
-
-def _checked_names(classes: Sequence[object]) -> list[str]:
-    """Return the names of the classes if they can name classes."""
-    if isinstance(classes, str):
-        raise DataError(f"--data.classes {classes!r}: must be a list, for example '[background, road]'")
-    names = []
-    for name in classes:
-        if not isinstance(name, str) or not name.strip():
-            raise DataError(f"--data.classes: {name!r} isn't a name; quote it if YAML reads it so: ['on', '1']")
-        names.append(str(name))
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"--data.classes: {abridged(twice)} given more than once; names must differ")
-    if not 2 <= len(names) <= 255:
-        raise DataError(f"--data.classes: got {len(names)} names; 2 to 255 classes are possible")
-    return names
-
-
-def _default_num_workers() -> int:
-    """Half of the cores that this process may use, from 1 to 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // 2))

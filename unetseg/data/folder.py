@@ -1,83 +1,29 @@
 """Data sets in folders: which image belongs to which mask, and to which split."""
 
-import math
 import os
-import random
-import sys
-import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, NoReturn
 
-import numpy as np
-from numpy.typing import NDArray
-from pytorch_lightning.utilities import rank_zero_only
+from unetseg.data.decoding import IMAGE_SUFFIXES
+from unetseg.data.splits import SPLITS, Sample, Split, draw_split, read_lists
+from unetseg.errors import DataError, abridged
 
-from unetseg.data.readers import IMAGE_SUFFIXES, MaskFormat, abridged, mask_values, read_pair
-from unetseg.errors import DataError
-
-__all__ = ["FolderSource", "Sample", "Split", "check_not_binary", "find_samples", "missing_classes"]
-
-Split = Literal["train", "val", "test"]
-
-_SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_VAL_SHARE = 0.2  # of the pairs, where nobody has split them
-_MASKS_LOOKED_AT = 200  # at most, to tell which values there are when no classes are given
+__all__ = ["find_samples"]
 
 
-@dataclass(frozen=True)
-class Sample:
-    """An image file and its mask file.
-
-    Args:
-        name: path of both below their folders, with ``/`` and without suffix: ``street/0001``.
-        image: path of the image.
-        mask: path of the mask.
-    """
-
-    name: str
-    image: Path
-    mask: Path
-
-
-@dataclass(frozen=True)
-class FolderSource:
-    """Pairs read from files, checked against the classes.
-
-    Args:
-        samples: the pairs.
-        mask_format: see `unetseg.data.readers.read_mask`, also for the next two.
-        num_classes: number of classes.
-        ignore_index: value of mask pixels that belong to no class.
-    """
-
-    samples: Sequence[Sample]
-    mask_format: MaskFormat
-    num_classes: int
-    ignore_index: int
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
-        """Read image (H, W, 3), mask (H, W) and name; errors as of `unetseg.data.readers.read_pair`."""
-        sample = self.samples[index]
-        image, mask = read_pair(
-            sample.image,
-            sample.mask,
-            mask_format=self.mask_format,
-            num_classes=self.num_classes,
-            ignore_index=self.ignore_index,
-        )
-        return image, mask, sample.name
-
-
-def find_samples(root: str | os.PathLike[str], *, split_seed: int = 0) -> dict[Split, list[Sample]]:
+def find_samples(
+    root: str | os.PathLike[str],
+    *,
+    split_seed: int = 0,
+    mask_suffix: str = "",
+    mask_classes: Sequence[str] | None = None,
+) -> dict[Split, list[Sample]]:
     """Find the pairs of a data set, split into ``train``, ``val`` and perhaps ``test``.
 
-    An image and a mask are a pair if their paths below ``images`` and ``masks`` agree up to the suffix.
-    Hidden files and files that aren't images are passed over. Two layouts are known:
+    An image and a mask are a pair if their paths below ``images`` and ``masks`` agree up to the suffix, however their
+    accents are encoded. Hidden files and files that aren't images are passed over. Two layouts are known:
 
     - ``root/train/images`` and ``root/train/masks``, the same for ``val`` and, if wanted, ``test``.
     - ``root/images`` and ``root/masks``, with ``train.txt``, ``val.txt`` and, if wanted, ``test.txt`` in
@@ -87,6 +33,10 @@ def find_samples(root: str | os.PathLike[str], *, split_seed: int = 0) -> dict[S
     Args:
         root: folder of the data set.
         split_seed: seed of the split that is drawn where nobody has split the data.
+        mask_suffix: what a mask's name has behind the image's: ``_mask`` for ``1.jpg`` and ``1_mask.png``. Other files
+            among the masks are passed over.
+        mask_classes: for multilabel data, the names of the folders below ``masks``, one a class. An image has a file in
+            one at least; in the others, its class doesn't occur.
 
     Returns:
         The samples of each split that exists, in the order of the list or sorted by name.
@@ -103,9 +53,24 @@ def find_samples(root: str | os.PathLike[str], *, split_seed: int = 0) -> dict[S
     if flat and split_folders:
         raise DataError(f"{root} has images/ or masks/ as well as train/ or val/; keep one of the two layouts")
     if split_folders:
-        return _from_split_folders(root)
+        missing = [f"{split}/" for split in ("train", "val") if not (root / split).is_dir()]
+        if missing:
+            raise DataError(
+                f"{root} lacks the folder {missing[0]}, with images/ and masks/ in it; "
+                "the folders of the splits are called train, val and (if wanted) test"
+            )
+        folders = {split: root / split for split in SPLITS if (root / split).is_dir()}
+        return {split: _all_pairs(folder, mask_suffix, mask_classes) for split, folder in folders.items()}
     if flat:
-        return _from_flat_folder(root, split_seed)
+        lists = read_lists(root)
+        if lists is None and all((root / "images" / split).is_dir() for split in ("train", "val")):
+            raise DataError(
+                f"{root} has images/train and images/val, from which no split follows; rename them to train/images and "
+                f"val/images, masks likewise, or write train.txt and val.txt"
+            )
+        if lists is None:
+            return draw_split(root, _all_pairs(root, mask_suffix, mask_classes), split_seed)
+        return _listed_pairs(root, lists, mask_suffix, mask_classes)
     content = abridged(sorted(path.name for path in root.iterdir())) or "nothing"
     raise DataError(
         f"{root} needs the folders images/ and masks/, or train/ and val/ with images/ and masks/ in each; "
@@ -113,135 +78,38 @@ def find_samples(root: str | os.PathLike[str], *, split_seed: int = 0) -> dict[S
     )
 
 
-def missing_classes(root: str, samples: Sequence[Sample]) -> DataError:
-    """Make the error for data whose classes have no names: it says which values the masks hold.
-
-    Raises:
-        DataError: if a mask can't be read or isn't an index mask.
-    """
-    step = math.ceil(len(samples) / _MASKS_LOOKED_AT)
-    looked_at = samples[::step]
-    values = set().union(*(mask_values(sample.mask) for sample in looked_at))
-    count = "the masks" if step == 1 else f"{len(looked_at)} of the {len(samples)} masks, a sample,"
-    if values == {0, 255}:
-        fix = "if 255 is a class, give --data.classes '[background, object]' --data.mask_format binary"
-    else:
-        fix = "give one name for each class, for example --data.classes '[background, ...]'"
-    held = abridged(sorted(values), limit=12)
-    return DataError(f"--data.classes is missing: {count} in {root} hold the values {held}; {fix}")
-
-
-def check_not_binary(samples: Iterable[Sample], classes: Sequence[str]) -> None:
-    """Make sure that index masks of two classes aren't masks of 0 and 255, where 255 is ignored.
-
-    It stops at the first mask with another value, so right data costs next to nothing.
-
-    Raises:
-        DataError: if all masks together hold 0 and 255, or 255 alone; or one can't be read.
-    """
-    seen: set[int] = set()
-    for sample in samples:
-        seen |= mask_values(sample.mask)
-        if seen - {0, 255}:
-            return
-    if 255 in seen:
-        raise DataError(
-            f"the masks hold only 0 and 255, and 255 is ignored: class 1 ({classes[1]}) never "
-            "occurs; if 255 means that class, use --data.mask_format binary"
-        )
-
-
-def _from_split_folders(root: Path) -> dict[Split, list[Sample]]:
-    """Read the layout ``root/{train,val,test}/{images,masks}``."""
-    missing = [f"{split}/" for split in ("train", "val") if not (root / split).is_dir()]
-    if missing:
-        raise DataError(
-            f"{root} lacks the folder {missing[0]}, with images/ and masks/ in it; "
-            "the folders of the splits are called train, val and (if wanted) test"
-        )
-    return {split: _all_pairs(root / split) for split in _SPLITS if (root / split).is_dir()}
-
-
-def _from_flat_folder(root: Path, split_seed: int) -> dict[Split, list[Sample]]:
-    """Read the layout ``root/{images,masks}``, with or without lists."""
-    lists = {split: root / f"{split}.txt" for split in _SPLITS if (root / f"{split}.txt").is_file()}
-    if not lists:
-        return _drawn_split(root, split_seed)
-    missing = [f"{split}.txt" for split in ("train", "val") if split not in lists]
-    if missing:
-        present = ", ".join(path.name for path in lists.values())
-        raise DataError(
-            f"{root} has {present} but lacks {' and '.join(missing)}; "
-            "write the missing list, or remove all lists to have a split drawn"
-        )
-    return _from_lists(root, lists)
-
-
-def _from_lists(root: Path, lists: dict[Split, Path]) -> dict[Split, list[Sample]]:
+def _listed_pairs(
+    root: Path, lists: dict[Split, list[str]], mask_suffix: str, mask_classes: Sequence[str] | None
+) -> dict[Split, list[Sample]]:
     """Look up the pairs that the lists name; others may be there."""
-    images, masks = _files(root / "images"), _files(root / "masks")
+    images, masks = _files(root / "images"), _masks(root / "masks", mask_suffix, mask_classes)
+    spaced = {name.strip(): name for name in images if name != name.strip()}  # lists are read without
     samples: dict[Split, list[Sample]] = {}
     listed_in: dict[str, str] = {}
-    for split, path in lists.items():
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows editors write the signature
-        names = [_without_suffix(line.strip(), images) for line in lines if line.strip()]
-        if not names:
-            raise DataError(f"{path} names no image; write one name a line")
+    for split, listed in lists.items():
+        names = [_name_in(images, spaced.get(name, name)) for name in listed]
         for name in names:
-            if name in listed_in:
-                raise DataError(f"{root}: {name} is named twice, in {listed_in[name]} and in {path.name}; keep one")
-            listed_in[name] = path.name
+            if name in listed_in:  # once with and once without its suffix
+                raise DataError(f"{root}: {name} is named twice, in {listed_in[name]}.txt and in {split}.txt; keep one")
+            listed_in[name] = split
         no_image = [name for name in names if name not in images]
         no_mask = [name for name in names if name not in masks]
-        _complain_of_missing(str(path), no_image=no_image, no_mask=no_mask)
+        _complain_of_missing(str(root / f"{split}.txt"), mask_suffix, no_image=no_image, no_mask=no_mask)
         samples[split] = [Sample(name, images[name], masks[name]) for name in names]
     return samples
 
 
-def _drawn_split(root: Path, seed: int) -> dict[Split, list[Sample]]:
-    """Split all pairs at random into train and val, and write the lists."""
-    pairs = _all_pairs(root)
-    if len(pairs) < 2:
-        raise DataError(f"{root} holds one pair of image and mask; train and val need at least one each")
-    num_val = max(1, round(_VAL_SHARE * len(pairs)))
-    val = set(random.Random(seed).sample(range(len(pairs)), num_val))
-    samples: dict[Split, list[Sample]] = {
-        "train": [pair for i, pair in enumerate(pairs) if i not in val],
-        "val": [pair for i, pair in enumerate(pairs) if i in val],
-    }
-    _write_lists(root, samples)
-    return samples
-
-
-@rank_zero_only  # the other processes draw the same split
-def _write_lists(root: Path, samples: dict[Split, list[Sample]]) -> None:
-    """Write a list for each split, whole or not at all; a folder that can't be written is no error."""
-    drawn = " and ".join(f"{len(part)} for {split}" for split, part in samples.items())
-    try:
-        with tempfile.TemporaryDirectory(dir=root, prefix=".split-") as folder:
-            written = [Path(folder, f"{split}.txt") for split in samples]
-            for path, part in zip(written, samples.values(), strict=True):
-                path.write_text("".join(f"{sample.name}\n" for sample in part), encoding="utf-8")
-            for path in written:
-                os.replace(path, root / path.name)
-    except OSError as error:
-        sys.stderr.write(f"{root} has no lists: drew {drawn}; the lists can't be written ({error.strerror})\n")
-    else:
-        lists = ", ".join(path.name for path in written)
-        sys.stderr.write(f"{root} has no lists: drew {drawn} and wrote {lists}\n")
-
-
-def _all_pairs(folder: Path) -> list[Sample]:
+def _all_pairs(folder: Path, mask_suffix: str, mask_classes: Sequence[str] | None) -> list[Sample]:
     """Pair all files of ``folder/images`` and ``folder/masks``, sorted by name."""
-    images, masks = _files(folder / "images"), _files(folder / "masks")
+    images, masks = _files(folder / "images"), _masks(folder / "masks", mask_suffix, mask_classes)
     if not images and not masks:
         raise DataError(f"{folder}: images/ and masks/ hold no image ({', '.join(IMAGE_SUFFIXES)})")
     no_image, no_mask = sorted(masks.keys() - images.keys()), sorted(images.keys() - masks.keys())
-    _complain_of_missing(str(folder), no_image=no_image, no_mask=no_mask)
+    _complain_of_missing(str(folder), mask_suffix, no_image=no_image, no_mask=no_mask)
     return [Sample(name, images[name], masks[name]) for name in sorted(images)]
 
 
-def _complain_of_missing(where: str, *, no_image: list[str], no_mask: list[str]) -> None:
+def _complain_of_missing(where: str, mask_suffix: str, *, no_image: list[str], no_mask: list[str]) -> None:
     """Raise one error about all names that lack their image, their mask or both."""
     faults = []
     if no_mask:
@@ -249,10 +117,34 @@ def _complain_of_missing(where: str, *, no_image: list[str], no_mask: list[str])
     if no_image:
         faults.append(f"{len(no_image)} without an image ({abridged(no_image)})")
     if faults:
+        behind = f", with {mask_suffix} behind the mask's (--data.mask_suffix)" if mask_suffix else ""
         raise DataError(
             f"{where}: {' and '.join(faults)}; "
-            "an image in images/ and its mask in masks/ have the same name up to the suffix"
+            f"an image in images/ and its mask in masks/ have the same name up to the suffix{behind}"
         )
+
+
+def _masks(folder: Path, mask_suffix: str, classes: Sequence[str] | None) -> dict[str, Any]:
+    """Map names to mask files, or to one file a class."""
+    if classes is None:
+        return _unsuffixed(_files(folder), mask_suffix)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder; images/ and masks/ belong side by side")
+    there = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if sorted(classes) != there:
+        raise DataError(
+            f"{folder} holds the folders {abridged(there) or 'none'}; multilabel masks need one for each class, and no "
+            f"other: {', '.join(classes)}"
+        )
+    masks: dict[str, dict[str, Path]] = {}
+    for name in classes:
+        for key, path in _unsuffixed(_files(folder / name), mask_suffix).items():
+            masks.setdefault(key, {})[name] = path
+    return masks
+
+
+def _unsuffixed(files: dict[str, Path], mask_suffix: str) -> dict[str, Path]:
+    return {key.removesuffix(mask_suffix): path for key, path in files.items() if key.endswith(mask_suffix)}
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -260,12 +152,13 @@ def _files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; images/ and masks/ belong side by side")
     files: dict[str, Path] = {}
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(parent, name) for name in names if not name.startswith(".")):
             if path.suffix.lower() not in IMAGE_SUFFIXES:
                 continue
-            key = path.relative_to(folder).with_suffix("").as_posix()
+            # macOS takes letters and their accents apart, other systems mostly don't
+            key = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
             if key in files:
                 both = " and ".join(sorted((files[key].name, path.name)))
                 raise DataError(f"{path.parent} holds {both}, which differ in suffix alone; keep one")
@@ -273,7 +166,18 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _without_suffix(name: str, known: dict[str, Path]) -> str:
-    """Drop an image suffix from a listed name, unless it belongs to the name (``a.png`` of ``a.png.jpg``)."""
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename} can't be read: {(error.strerror or 'unknown error').lower()}") from error
+
+
+def _name_in(known: Container[str], listed: str) -> str:
+    """A listed name as it is known: with ``/``, and without an image suffix that doesn't belong to it."""
+    name = unicodedata.normalize("NFC", listed)
+    for candidate in (name, name.replace("\\", "/")):
+        stem, suffix = os.path.splitext(candidate)
+        if candidate in known:  # such as a.png of a.png.jpg
+            return candidate
+        if suffix.lower() in IMAGE_SUFFIXES and stem in known:
+            return stem
     stem, suffix = os.path.splitext(name)
-    return stem if name not in known and suffix.lower() in IMAGE_SUFFIXES else name
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name

@@ -82,10 +82,8 @@ class SyntheticScenes(Dataset[tuple[_Bytes, _Bytes]]):
         Raises:
             IndexError: if ``index`` is out of range; negative ones are.
         """
-        if not 0 <= index < self.length:
-            raise IndexError(f"scene {index}: there are {self.length}, numbered from 0")
-        rng = np.random.default_rng((self.seed, index))
-        height, width = (int(side) for side in rng.choice(np.arange(*_SIDES), 2, replace=False))
+        rng = self._generator(index)
+        height, width = _sides(rng)
         palette = _palette(rng)
         image = _water(height, width, palette, rng)
         mask = np.zeros((height, width), np.uint8)
@@ -93,6 +91,25 @@ class SyntheticScenes(Dataset[tuple[_Bytes, _Bytes]]):
         for kind, place in zip(crowd, _places(len(crowd), rng), strict=True):
             _put(image, mask, kind, place * mask.shape, palette, rng)
         return _photograph(image, rng), mask
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(H, W) of a scene, without making it.
+
+        Raises:
+            IndexError: if ``index`` is out of range; negative ones are.
+        """
+        return _sides(self._generator(index))
+
+    def _generator(self, index: int) -> np.random.Generator:
+        if not 0 <= index < self.length:
+            raise IndexError(f"scene {index}: there are {self.length}, numbered from 0")
+        return np.random.default_rng((self.seed, index))
+
+
+def _sides(rng: np.random.Generator) -> tuple[int, int]:
+    """Height and width of a scene, its first draw."""
+    height, width = (int(side) for side in rng.choice(np.arange(*_SIDES), 2, replace=False))
+    return height, width
 
 
 def _palette(rng: np.random.Generator) -> _Floats:

@@ -7,6 +7,7 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from unetseg.encoders.padded import PaddedEncoder
@@ -27,7 +28,8 @@ def load_encoder_weights(encoder: nn.Module, name: str, weights: str, *, depth: 
         weights: A name such as "imagenet", which is downloaded, or the path of a local file: a state dict of
             the encoder, of torchvision or timm, or a whole checkpoint that holds one.
         depth: The encoder's depth.
-        in_channels: The encoder's image channels.
+        in_channels: The encoder's image channels. Weights of a first layer for RGB are adapted to others: summed for
+            one channel, else repeated and scaled.
 
     Raises:
         EncoderError: If the weights don't exist, can't be downloaded or aren't this encoder's.
@@ -70,7 +72,7 @@ def _load_file(encoder: nn.Module, name: str, path: Path) -> None:
         candidates += [{f"model.{key}": value for key, value in state.items()}]
         candidates += [{f"model.{flattened[key]}": value for key, value in state.items()}]
     fits = [{key: value for key, value in candidate.items() if key in own} for candidate in candidates]
-    best = max(fits, key=len)
+    best = _adapted(max(fits, key=len), own)
     missing = [key for key in own if key not in best and not key.endswith("num_batches_tracked")]
     wrong = [key for key, value in best.items() if value.shape != own[key].shape]
     if missing or wrong:
@@ -80,6 +82,17 @@ def _load_file(encoder: nn.Module, name: str, path: Path) -> None:
             f"and {len(wrong)} have another shape (first: {first}). Is it another encoder's file?"
         )
     nn.Module.load_state_dict(encoder, own | best)
+
+
+def _adapted(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fit the first convolution's weights to another number of image channels, as timm and smp do by name."""
+    adapted = dict(state)
+    for key, value in state.items():
+        saved, wanted = list(value.shape), list(own[key].shape)
+        same_but_channels = saved[:1] + saved[2:] == wanted[:1] + wanted[2:]
+        if len(saved) == 4 and saved[1] == 3 and wanted[1] != 3 and same_but_channels:
+            adapted[key] = adapt_input_conv(wanted[1], value)
+    return adapted
 
 
 # of the encoder in files of this project (wrapped or not), of segmentation-models-pytorch, timm and DataParallel

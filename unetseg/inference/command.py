@@ -9,10 +9,10 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from unetseg.data.readers import IMAGE_SUFFIXES, read_image
+from unetseg.data.decoding import IMAGE_SUFFIXES
 from unetseg.errors import DataError, ImageError
+from unetseg.inference.outputs import MaskWriter
 from unetseg.inference.predictor import Predictor
-from unetseg.inference.writers import palette, write_legend, write_mask, write_overlay
 
 __all__ = ["main", "plan_outputs"]
 
@@ -36,19 +36,16 @@ def main(args: Sequence[str]) -> int:
         raise DataError(f"--output {options.output} is a file; give a folder.")
     outputs = plan_outputs(options.inputs, options.output)
     predictor = Predictor.from_checkpoint(options.ckpt_path, device=options.device)
-    colors = palette(len(predictor.classes))
-    write_legend(options.output, predictor.classes, colors)
+    writer = MaskWriter(options.output, predictor, overlays=options.save_overlay)
     failures: list[str] = []
     for source, target in tqdm(outputs.items(), desc="predict", unit="image", disable=None):
         try:
-            image = read_image(source)
-            class_map = predictor(image)
+            image = predictor.read(source)
+            classes = predictor(image)
         except ImageError as error:
             failures.append(_about(source, error))
             continue
-        write_mask(target, class_map, colors)
-        if options.save_overlay:
-            write_overlay(target.with_suffix(".overlay.jpg"), image, class_map, colors)
+        writer.write(target, image, classes)
     sys.stdout.write(f"{len(outputs) - len(failures)} of {len(outputs)} masks written to {options.output}\n")
     if failures:
         sys.stderr.write(f"error: {len(failures)} of {len(outputs)} images gave no mask:\n")
@@ -72,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m unetseg predict",
         description="Write a mask for every image: an 8-bit palette PNG of the image's own size, whose values are "
-        "the classes, and a legend of their names and colours.",
+        "the classes, and a legend of their names and colours. Where a pixel may have several classes, it is a mask of "
+        "0 and 1 in a folder for each class.",
         allow_abbrev=False,
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image files, and folders of them")

@@ -1,7 +1,8 @@
-"""The one implementation of prediction: an array in, a class map out."""
+"""The one implementation of prediction: an array in, its classes out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg.checkpoint import read_checkpoint
+from unetseg.config import Mode
+from unetseg.data.images import ImageReader, Pixels
+from unetseg.data.labels import parse_labels
+from unetseg.data.masks import Color
+from unetseg.decision import decide
 from unetseg.errors import ImageError, UnetsegError
 from unetseg.model import UNet
 
@@ -16,12 +22,18 @@ __all__ = ["Predictor"]
 
 
 class Predictor:
-    """Class maps of images, each whole and at its own size.
+    """Classes of images, each whole and at its own size.
 
     Args:
         model: The network; put into eval mode, moved to the device.
         classes: Names of its classes.
         device: "auto" for a GPU if there is one, or a torch device such as "cpu".
+        mode: "multiclass", where a pixel has one class; "multilabel", where it has any number of them.
+        max_value: Value of an image file that stands for full brightness, as in training; see ``ImageReader``.
+        colors: RGB colour of each class, if the masks that it learned from had some.
+
+    Attributes:
+        read: Reads image files as it takes them, the way they were read in training.
 
     Raises:
         UnetsegError: If there is no such device.
@@ -32,10 +44,22 @@ class Predictor:
         (61, 47)
     """
 
-    def __init__(self, model: UNet, classes: Sequence[str], *, device: str = "auto") -> None:
+    def __init__(
+        self,
+        model: UNet,
+        classes: Sequence[str],
+        *,
+        device: str = "auto",
+        mode: Mode = "multiclass",
+        max_value: float | None = None,
+        colors: Sequence[Color] | None = None,
+    ) -> None:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.classes = tuple(classes)
+        self.mode = mode
+        self.colors = colors
+        self.read = ImageReader(model.in_channels, max_value)
         try:
             self.device = torch.zeros((), device=device).device
         except (AssertionError, RuntimeError) as error:  # no such device here, or in this build of torch
@@ -51,35 +75,53 @@ class Predictor:
             CheckpointError: If it isn't a checkpoint of this project.
         """
         checkpoint = read_checkpoint(path)
-        return cls(checkpoint.build_model(), checkpoint.classes, device=device)
+        settings = checkpoint.data_settings
+        return cls(
+            checkpoint.build_model(),
+            checkpoint.classes,
+            device=device,
+            mode=checkpoint.mode,
+            max_value=settings.get("max_value"),
+            colors=_colors(settings),
+        )
 
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The class of every pixel.
+    def __call__(self, image: Pixels) -> NDArray[np.uint8]:
+        """The class, or the classes, of every pixel.
 
         Args:
-            image: (H, W, 3) uint8 RGB, 0..255.
+            image: (H, W, in_channels), uint8 in 0..255 or float32 in [0, 1]; RGB where in_channels is 3.
 
         Returns:
-            (H, W) uint8, indices into ``classes``.
+            (H, W) uint8, indices into ``classes``; of a "multilabel" model (classes, H, W) uint8 of 0 and 1.
 
         Raises:
             ImageError: If it is no such array, or too small for the encoder.
         """
-        return self.logits(image).argmax(dim=0).to(torch.uint8).cpu().numpy()
+        return decide(self.logits(image)[None], self.mode)[0].cpu().numpy()
 
     @torch.inference_mode()
-    def logits(self, image: NDArray[np.uint8]) -> Tensor:
-        """The model's logits, (classes, H, W) on the device, of an (H, W, 3) uint8 RGB image.
+    def logits(self, image: Pixels) -> Tensor:
+        """The model's logits, (classes, H, W) on the device, of an image as a call takes it.
 
         Raises:
             ImageError: If it is no such array, or too small for the encoder.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        channels = self.model.in_channels
+        if image.ndim != 3 or image.shape[2] != channels or image.dtype not in (np.uint8, np.float32):
             raise ImageError(
-                f"an image is an (H, W, 3) uint8 RGB array with values in 0..255; got shape {image.shape}, dtype "
-                f"{image.dtype}."
+                f"an image is an (H, W, {channels}) {'RGB ' if channels == 3 else ''}array, uint8 with values in "
+                f"0..255 or float32 with values in [0, 1]; got shape {image.shape}, dtype {image.dtype}."
             )
         pixels = np.require(image, requirements=["C", "W"])  # torch warns of arrays that can't be written to
-        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, 3, H, W), channels last
+        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, in_channels, H, W), channels last
         logits: Tensor = self.model(batch.to(self.device))
         return logits[0]
+
+
+def _colors(data_settings: Mapping[str, Any]) -> list[Color] | None:
+    """The first colour of each class, where masks were coloured."""
+    classes = data_settings.get("classes")
+    if not isinstance(classes, Mapping):
+        return None
+    labels = parse_labels(classes)
+    return [labels.colors[name][0] for name in labels.classes]

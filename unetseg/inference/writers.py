@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-__all__ = ["palette", "write_legend", "write_mask", "write_overlay"]
+from unetseg.data.images import Pixels
+
+__all__ = ["palette", "preview", "write_legend", "write_mask", "write_overlay"]
 
 Color = tuple[int, int, int]
 
@@ -42,27 +44,53 @@ def write_mask(path: Path, class_map: NDArray[np.uint8], colors: Sequence[Color]
     _write(path, lambda temporary: image.save(temporary, format="PNG"))
 
 
-def write_overlay(path: Path, image: NDArray[np.uint8], class_map: NDArray[np.uint8], colors: Sequence[Color]) -> None:
+def preview(image: Pixels) -> NDArray[np.uint8]:
+    """An image that a person can look at: RGB of the first three channels, or grey.
+
+    Args:
+        image: (H, W, C), uint8 or float32 in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    shown = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+    if shown.dtype == np.float32:
+        shown = (shown.clip(0, 1) * 255).round()
+    return shown.astype(np.uint8)
+
+
+def write_overlay(path: Path, image: Pixels, class_map: NDArray[np.uint8], colors: Sequence[Color]) -> None:
     """Write the image as a JPEG with the classes' colours over it; the first class stays clear.
 
     Args:
         path: File to write; its folders are made.
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, C), uint8 or float32 in [0, 1].
         class_map: (H, W) uint8 class indices.
         colors: One for each class.
     """
     tint = np.asarray(colors, dtype=np.float32)[class_map]
     weight = np.where(class_map == 0, 0.0, 0.5).astype(np.float32)[..., None]
-    blend = Image.fromarray((image * (1 - weight) + tint * weight).round().astype(np.uint8))
+    blend = Image.fromarray((preview(image) * (1 - weight) + tint * weight).round().astype(np.uint8))
     _write(path, lambda temporary: blend.save(temporary, format="JPEG", quality=92))
 
 
-def write_legend(folder: Path, classes: Sequence[str], colors: Sequence[Color]) -> None:
-    """Write ``_legend.json`` for programs and ``_legend.png`` for people: value, name and colour of each class."""
-    rows = [
+def write_legend(
+    folder: Path, classes: Sequence[str], colors: Sequence[Color], *, class_folders: Sequence[str] | None = None
+) -> None:
+    """Write ``_legend.json`` for programs and ``_legend.png`` for people: value, name and colour of each class.
+
+    Args:
+        folder: Folder to write to; made if it isn't there.
+        classes: Names, in the order of their values.
+        colors: One for each.
+        class_folders: Folder of each class's masks, where the class is their value 1.
+    """
+    rows: list[dict[str, object]] = [
         {"value": value, "name": name, "color": list(color)}
         for value, (name, color) in enumerate(zip(classes, colors, strict=True))
     ]
+    if class_folders is not None:
+        rows = [row | {"value": 1, "folder": name} for row, name in zip(rows, class_folders, strict=True)]
     text = json.dumps(rows, indent=1, ensure_ascii=False)
     _write(folder / "_legend.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))
     width = 60 + max(round(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(name)) for name in classes)

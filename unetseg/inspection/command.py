@@ -12,6 +12,7 @@ from jsonargparse import SUPPRESS, ActionConfigFile, Namespace  # type: ignore[a
 from jsonargparse.typing import PositiveInt
 
 from unetseg.checkpoint import read_checkpoint
+from unetseg.data.masks import IGNORE
 from unetseg.errors import CheckpointError, OptionError
 from unetseg.inspection.measure import Inspection, Upsampling, inspect_model
 from unetseg.inspection.plot import check_plot_file, plot_upsampling
@@ -93,7 +94,7 @@ def _parser() -> _Parser:
         help="stage to draw, 0 is the deepest; without it the first whose output padding isn't 0, or the last",
     )
     parser.add_argument("--json", type=Path | None, metavar="FILE", help="write what the table shows as JSON, too")
-    parser.add_class_arguments(SegmentationTask, "model", skip={"classes", "ignore_index"}, sub_configs=True)
+    parser.add_class_arguments(SegmentationTask, "model", skip={"classes", "ignore_index", "mode"}, sub_configs=True)
     for section in _OTHER_SECTIONS:
         parser.add_argument(f"--{section}", type=dict[str, Any] | None if section == "data" else Any, help=SUPPRESS)
     return parser
@@ -109,8 +110,11 @@ def _build(args: Sequence[str], options: Namespace) -> UNet:
             )
         return read_checkpoint(options.ckpt_path).build_model()
     settings = options.model.as_dict() | {"encoder_weights": None}  # the geometry doesn't depend on them
-    names = (options.data or {}).get("classes")
-    classes = options.classes or (len(names) if isinstance(names, list) and names else DEFAULT_CLASSES)
+    data = options.data or {}
+    if "in_channels" in data:  # a recipe says it of the data
+        settings["in_channels"] = data["in_channels"]
+    names = [name for name in data.get("classes") or () if name != IGNORE]
+    classes = options.classes or len(names) or DEFAULT_CLASSES
     return SegmentationTask([f"class {i}" for i in range(classes)], **settings).model
 
 

@@ -1,0 +1,123 @@
+"""What a validation says doesn't depend on how its images are batched, nor on how many processes share them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+
+from unetseg.data.datamodule import SegmentationDataModule
+from unetseg.task import SegmentationTask
+
+SIZES = [(40, 48), (37, 51), (40, 48), (48, 40), (40, 48), (37, 51), (33, 33)]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Seven validation images of four sizes, one mask of them ignored altogether."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "mixed"
+    names = [f"{i}" for i in range(len(SIZES))]
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for name, size in zip([*names, "train"], [*SIZES, (40, 40)], strict=True):
+        mask = rng.choice([0, 1, 2, 255], size).astype(np.uint8)
+        if name == "3":
+            mask[:] = 255
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(root / f"images/{name}.png")
+        Image.fromarray(mask).save(root / f"masks/{name}.png")
+    (root / "val.txt").write_text("\n".join(names))
+    (root / "train.txt").write_text("train")
+    return root
+
+
+def validate(root: Path, *, reverse: bool = False, **options: Any) -> tuple[dict[str, float], list[int]]:
+    """What an untrained network logs, and how many images its batches held."""
+    if reverse:
+        (root / "val.txt").write_text("\n".join(reversed((root / "val.txt").read_text().split())))
+    pl.seed_everything(0, verbose=False)
+    task = SegmentationTask(["a", "b", "c"], encoder_depth=3, decoder_channels=[16, 8, 8])
+    batches: list[int] = []
+    task.register_forward_pre_hook(lambda module, args: batches.append(len(args[0])))
+    data = SegmentationDataModule(str(root), ["a", "b", "c"], num_workers=0, **options)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    (logged,) = trainer.validate(task, data, verbose=False)
+    return dict(logged), batches
+
+
+def test_figures_do_not_depend_on_batches_or_order(mixed: Path) -> None:
+    alone, batches = validate(mixed, val_batch_size=1)
+    assert batches == [1] * 7
+    together, batches = validate(mixed)
+    assert sorted(batches) == [1, 1, 2, 3]
+    pairs, batches = validate(mixed, val_batch_size=2, reverse=True)
+    assert sorted(batches) == [1, 1, 1, 2, 2]
+    assert together == pytest.approx(alone, abs=1e-6)
+    assert pairs == pytest.approx(alone, abs=1e-6)
+    assert {"val_loss", "val_iou", "val_iou_a", "val_iou_b", "val_iou_c"} == set(alone)
+
+
+def test_an_image_that_does_not_count_changes_nothing(mixed: Path) -> None:
+    """As the last batch of a process that has fewer than the others."""
+    task = SegmentationTask(["a", "b", "c"], encoder_depth=3, decoder_channels=[16, 8, 8])
+    data = SegmentationDataModule(str(mixed), ["a", "b", "c"], num_workers=0)
+    loader = data.val_dataloader()
+    (uncounted,) = [loader.collate_fn(loader.dataset[[~2]])]
+    assert uncounted["name"] == []
+    assert uncounted["mask"].unique().tolist() == [255]
+    task.eval()
+    task.validation_step(uncounted, 0)
+    assert task.val_iou.confmat.sum() == 0
+    assert task.val_loss.weight == 0
+
+
+@pytest.mark.slow
+def test_two_processes_say_what_one_says(mixed: Path) -> None:
+    """Five batches don't divide by two, so one process has a repeated image that mustn't count."""
+    alone, _ = validate(mixed, val_batch_size=2)
+    script = f"""
+import json, pytorch_lightning as pl
+from unetseg.data.datamodule import SegmentationDataModule
+from unetseg.task import SegmentationTask
+pl.seed_everything(0, verbose=False)
+task = SegmentationTask(["a", "b", "c"], encoder_depth=3, decoder_channels=[16, 8, 8])
+data = SegmentationDataModule({str(mixed)!r}, ["a", "b", "c"], num_workers=0, val_batch_size=2)
+trainer = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False)
+logged = trainer.validate(task, data, verbose=False)[0]
+if trainer.is_global_zero:
+    print("LOGGED", json.dumps(logged))
+"""
+    file = mixed.parent / "script.py"
+    file.write_text(script)
+    run = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr
+    (line,) = [line for line in run.stdout.splitlines() if line.startswith("LOGGED")]
+    assert json.loads(line.removeprefix("LOGGED")) == pytest.approx(alone, abs=1e-6)
+
+
+def test_several_classes_a_pixel_learn_on_their_own() -> None:
+    """Two classes, both of them everywhere in the left half: softmax could give a pixel one of them alone."""
+    pl.seed_everything(0, verbose=False)
+    task = SegmentationTask(["x", "y"], encoder_depth=3, decoder_channels=[16, 8, 8], mode="multilabel")
+    task.log = lambda *args, **options: None
+    image = torch.full((4, 3, 32, 32), 40, dtype=torch.uint8)
+    image[..., :16] = 200
+    mask = torch.zeros(4, 2, 32, 32, dtype=torch.uint8)
+    mask[..., :16] = 1
+    batch = {"image": image, "mask": mask, "name": list("abcd")}
+    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
+    task.train()
+    for step in range(30):
+        optimizer.zero_grad()
+        task.training_step(batch, step).backward()
+        optimizer.step()
+    task.eval()
+    with torch.no_grad():
+        task.validation_step(batch, 0)
+    assert (task.val_iou.compute() > 0.9).all()

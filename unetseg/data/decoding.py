@@ -1,0 +1,306 @@
+"""Image files as arrays: decoded once here, for images and for masks, whatever the format and the bit depth."""
+
+import io
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from unetseg.errors import ImageError, UnetsegError
+
+__all__ = ["IMAGE_SUFFIXES", "Decoded", "decode", "image_size", "orientation", "read_bytes"]
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Suffixes of image files, in lower case; upper case counts too."""
+
+_EMPTY = "the file is empty"
+_TURNED = range(5, 9)  # EXIF orientations that swap height and width
+_ORIENTATION = ExifTags.Base.Orientation
+
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_PNG_DEPTH, _PNG_COLOUR_TYPE = 24, 25  # bytes of the header; types 2, 4 and 6 have several channels
+_PNG_TEXTS = b"Raw profile type exif\0", b"XML:com.adobe.xmp\0"  # that may hold the orientation
+_PNM_START = re.compile(rb"P[2356](?:\s(?:\s|#[^\r\n]*[\r\n])*(\d+)){3}\s")  # width, height, largest value
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_XMP_TAG = 700
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+_ALPHA_SAMPLES = (1, 2)  # of TIFF's tag ExtraSamples
+_CONVERTED_COLOURS = ("SEPARATED", "YCBCR", "CIELAB")  # by Pillow
+# those that Pillow knows: none, CCITT, LZW, JPEG, deflate, packed bits, LZMA, ZSTD
+_PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000)
+
+# by Pillow's names of formats, and by those of TIFF's compressions; some have a lossless form, which can't be told
+_LOSSY_FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "AVIF": "AVIF"}
+_LOSSY_COMPRESSIONS = re.compile("JPEG|JP2000|WEBP")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An upright image.
+
+    Attributes:
+        pixels: (H, W, C) of the file's own dtype and channels, which can be written.
+        alpha: whether the last channel is one.
+        converted: name of the colours that these RGB ones were computed from, such as ``CMYK``; empty for the file's.
+        lossy: name of a compression that changes values, such as ``JPEG``; empty for the others.
+        palette: (colours, 3) uint8, where the pixels are its indices.
+    """
+
+    pixels: NDArray[Any]
+    alpha: bool = False
+    converted: str = ""
+    lossy: str = ""
+    palette: NDArray[np.uint8] | None = None
+
+
+def read_bytes(path: str | os.PathLike[str], failure: type[UnetsegError] = ImageError) -> bytes:
+    """Read a file.
+
+    Raises:
+        UnetsegError: of the class ``failure``, if it can't be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError of a name with a zero in it
+        raise failure(f"{path}: can't be read as an image: {_reason(error)}") from error
+
+
+def decode(
+    data: bytes,
+    name: str | os.PathLike[str],
+    *,
+    channels: int = 3,
+    stored_values: bool = False,
+    failure: type[UnetsegError] = ImageError,
+) -> Decoded:
+    """Decode an image file, the way up that a viewer shows it.
+
+    Of a file with several frames it is the first; but the pages of a TIFF are its channels where more or fewer than
+    one or three are wanted.
+
+    Args:
+        data: content of the file.
+        name: what an error calls it.
+        channels: how many are wanted.
+        stored_values: whether a palette image gives its indices, not its colours, and one of 1, 2 or 4 bits the values
+            0 to 1, 3 or 15, not grey from 0 to 255.
+        failure: class of the error.
+
+    Raises:
+        UnetsegError: of the class ``failure``, if it can't be decoded.
+    """
+    try:
+        if not data:
+            raise OSError(_EMPTY)
+        if data.startswith(_TIFF_STARTS):
+            decoded = _decode_tiff(data, channels, stored_values)
+        else:
+            decoded = _decode_with_pillow(data, stored_values)
+        if not decoded.pixels.size:
+            raise OSError("it has no pixels")
+    except Exception as error:  # a damaged file makes decoders raise nearly anything, from SyntaxError to EOFError
+        raise failure(f"{name}: can't be read as an image: {_reason(error)}") from error
+    return decoded
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of an upright image, from its header alone.
+
+    Raises:
+        ImageError: if the file can't be read.
+    """
+    height, width, turn = _header(path)
+    return (width, height) if turn in _TURNED else (height, width)
+
+
+def orientation(path: str | os.PathLike[str]) -> int:
+    """EXIF orientation of an image file: 1 for upright, or where it can't be read; 2 to 8 for mirrored or turned."""
+    try:
+        return _header(path)[2]
+    except ImageError:
+        return 1
+
+
+def _header(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """Height and width as they are stored, and the orientation."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+            if not start:
+                raise OSError(_EMPTY)
+            if start in _TIFF_STARTS:
+                file.seek(0)
+                with tifffile.TiffFile(file) as tiff:
+                    page: Any = tiff.pages.first  # typed as if tags were plain numbers
+                    return page.imagelength, page.imagewidth, _tiff_orientation(page)
+            with Image.open(file) as image:
+                return image.height, image.width, _orientation(image, file)
+    except Exception as error:  # as in `decode`
+        raise ImageError(f"{path}: can't be read as an image: {_reason(error)}") from error
+
+
+def _orientation(image: Image.Image, file: BinaryIO) -> int:
+    """As of the header; one that is broken turns nothing."""
+    try:
+        return _png_orientation(file) if image.format == "PNG" else int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # of whatever is wrong in it
+        return 1
+
+
+def _png_orientation(file: BinaryIO) -> int:
+    """As Pillow reads it, which would decode all pixels to look for EXIF data behind them."""
+    file.seek(len(_PNG_START))
+    chunks = []
+    while len(start := file.read(8)) == 8:
+        length, kind = int.from_bytes(start[:4], "big") + 4, start[4:]  # with the checksum
+        if kind in (b"IHDR", b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+            chunk = file.read(length)
+            if kind in (b"IHDR", b"eXIf") or chunk.startswith(_PNG_TEXTS):
+                chunks.append(start + chunk)
+        else:
+            file.seek(length, os.SEEK_CUR)
+    if len(chunks) < 2:
+        return 1
+    with Image.open(io.BytesIO(_PNG_START + b"".join(chunks) + _PNG_END)) as image:
+        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
+
+
+def _decode_with_pillow(data: bytes, stored_values: bool) -> Decoded:
+    palette = None
+    with Image.open(io.BytesIO(data)) as file:
+        # Pillow turns TIFF by itself
+        turn = 1 if file.format == "TIFF" else _orientation(file, io.BytesIO(data))
+        lossy = _LOSSY_FORMATS.get(file.format or "", "")
+        if file.format == "WEBP" and b"VP8L" not in data:
+            lossy = "lossy WebP"
+        if data.startswith(_PNG_START) and data[_PNG_DEPTH] == 16 and data[_PNG_COLOUR_TYPE] in (2, 4, 6):
+            return _decode_deep_png(data, turn)
+        image: Image.Image = file
+        image.load()
+        if image.mode in ("P", "PA") and stored_values:
+            palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+            if not palette.size:
+                raise OSError("its palette is empty")
+        elif image.mode in ("P", "PA"):
+            image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
+        mode = image.mode
+        converted = mode if mode in ("CMYK", "YCbCr", "LAB", "HSV") else ""
+        if converted or mode in ("RGBX", "RGBa", "La"):
+            image = image.convert({"RGBa": "RGBA", "La": "LA"}.get(mode, "RGB"))
+        pixels: NDArray[Any] = np.array(image)  # a copy, for Pillow's memory can't be written
+    if mode == "1":
+        pixels = pixels.astype(np.uint8) * np.uint8(1 if stored_values else 255)
+    elif pixels.dtype == np.int32 and pixels.size and pixels.min() >= 0 and pixels.max() <= 65535:
+        pixels = pixels.astype(np.uint16)  # what Pillow widens
+    if stored_values and mode in ("L", "I", "RGB"):
+        pixels = _unstretched(pixels, _largest_value(data))
+    pixels = _upright(pixels if pixels.ndim == 3 else pixels[..., None], turn)
+    return Decoded(pixels, image.mode in ("LA", "PA", "RGBA"), converted, lossy, palette)
+
+
+def _largest_value(data: bytes) -> int:
+    """Largest value in a PNG or PNM file, which Pillow stretches to 255 or 65535; of others 255."""
+    if data.startswith(_PNG_START):
+        return int(2 ** data[_PNG_DEPTH] - 1)
+    start = _PNM_START.match(data)
+    return int(start[1]) if start else 255
+
+
+def _unstretched(pixels: NDArray[Any], largest: int) -> NDArray[Any]:
+    """Undo Pillow's stretching of the values 0 to ``largest``."""
+    if largest in (255, 65535):
+        return pixels
+    full = 255 if pixels.dtype == np.uint8 else 65535
+    return ((pixels.astype(np.int64) * largest + full // 2) // full).astype(pixels.dtype)
+
+
+def _decode_deep_png(data: bytes, turn: int) -> Decoded:
+    """Several channels of 16 bits, of which Pillow keeps eight."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise OSError("its 16-bit data are damaged")
+    alpha = pixels.shape[2] == 4
+    pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if alpha else cv2.COLOR_BGR2RGB)
+    if data[_PNG_COLOUR_TYPE] == 4:  # grey and alpha, which OpenCV widens
+        pixels = pixels[..., [0, 3]]
+    return Decoded(_upright(pixels, turn), alpha)
+
+
+def _decode_tiff(data: bytes, channels: int, stored_values: bool) -> Decoded:
+    """By Pillow, unless it is what Pillow can't read: deep samples, bands that are no colours, pages as channels."""
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        page: Any = tiff.pages.first
+        kind, compression = (getattr(value, "name", "") for value in (page.photometric, page.compression))
+        samples, bits = page.samplesperpixel, page.bitspersample
+        lossy = f"{compression}-compressed" if _LOSSY_COMPRESSIONS.search(compression) else ""
+        if stored_values and kind == "MINISWHITE" and bits > 1:
+            raise OSError("its white is 0, so that its values may be meant either way; save it as a PNG")
+        # a page beside the first may also be a smaller copy, which isn't in the first series
+        as_pages = channels not in (1, 3) and len(tiff.series[0].pages) > 1
+        colours = samples == 1 or (kind == "RGB" and samples == 3) or kind in _CONVERTED_COLOURS
+        shallow = bits <= 8 and page.sampleformat == tifffile.SAMPLEFORMAT.UINT
+        if shallow and colours and not as_pages and page.compression in _PILLOW_COMPRESSIONS:
+            decoded = _decode_with_pillow(data, stored_values)
+            narrow = stored_values and kind == "MINISBLACK" and bits in (2, 4)
+            pixels = _unstretched(decoded.pixels, 2**bits - 1) if narrow else decoded.pixels
+            return replace(decoded, pixels=pixels, lossy=lossy)
+        extra = tuple(page.extrasamples or ())
+        pixels = tiff.series[0].asarray() if as_pages else page.asarray()
+        axes = tiff.series[0].axes if as_pages else page.axes
+        turn = _tiff_orientation(page)
+        colormap = page.colormap if kind == "PALETTE" and not stored_values else None
+    if set("YX") - set(axes):
+        raise OSError(f"its axes {axes} aren't those of an image")
+    # height, width, then all others as channels
+    others = [i for i, axis in enumerate(axes) if axis not in "YX"]
+    pixels = pixels.transpose([axes.index("Y"), axes.index("X"), *others])
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if colormap is not None:
+        pixels = np.moveaxis(colormap, 0, -1)[pixels[..., 0]]
+    if kind == "MINISWHITE" and pixels.dtype.kind == "u":
+        pixels = pixels.dtype.type(2**bits - 1) - pixels
+    last_is_alpha = int(extra[-1]) in _ALPHA_SAMPLES if extra else kind == "RGB" and samples == 4
+    alpha = last_is_alpha and not as_pages and pixels.shape[2] in (2, 4)
+    return Decoded(_upright(pixels, turn), alpha, lossy=lossy)
+
+
+def _tiff_orientation(page: Any) -> int:
+    """By its tag or, as Pillow does, by its XMP data."""
+    try:
+        if tag := page.tags.get(int(_ORIENTATION)):
+            return int(tag.value)
+        xmp = page.tags.get(_XMP_TAG)
+        match = _XMP_ORIENTATION.search(bytes(xmp.value)) if xmp else None
+        return int(match[1]) if match else 1
+    except (TypeError, ValueError):
+        return 1
+
+
+def _upright(pixels: NDArray[Any], turn: int) -> NDArray[Any]:
+    """Undo an EXIF orientation: rows and columns of (H, W, C) mirrored or turned."""
+    if turn in (2, 7):
+        pixels = pixels[:, ::-1]
+    elif turn in (4, 5):
+        pixels = pixels[::-1]
+    quarters = {3: 2, 5: -1, 6: -1, 7: -1, 8: 1}.get(turn, 0)  # counter-clockwise
+    return np.ascontiguousarray(np.rot90(pixels, quarters))
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words, on one line, why a file couldn't be read."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its format isn't one that Pillow knows"
+    if "imagecodecs" in str(error):
+        return f"{' '.join(str(error).split())}: pip install imagecodecs"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return " ".join(str(error).split()) or type(error).__name__

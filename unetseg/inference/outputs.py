@@ -1,0 +1,58 @@
+"""What prediction leaves behind for an image: its mask, or its masks, and perhaps an overlay."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.data.images import Pixels
+from unetseg.inference.predictor import Predictor
+from unetseg.inference.writers import palette, write_legend, write_mask, write_overlay
+
+__all__ = ["MaskWriter"]
+
+
+class MaskWriter:
+    """Writes the classes of images, and a legend of them.
+
+    With one class a pixel, an image has one mask of class indices. With any number, it has a mask of 0 and 1 in a
+    folder for each class, as `unetseg.data.folder.find_samples` reads them.
+
+    Args:
+        folder: Folder of the masks.
+        predictor: What the classes come from; its colours are used if it has some.
+        overlays: Whether to write the image with the classes over it, too.
+    """
+
+    def __init__(self, folder: Path, predictor: Predictor, *, overlays: bool = False) -> None:
+        self.folder = folder
+        self.overlays = overlays
+        self.multilabel = predictor.mode == "multilabel"
+        count = len(predictor.classes)
+        # black is for the first class, or for none
+        self.colors = list(predictor.colors or (palette(count + 1)[1:] if self.multilabel else palette(count)))
+        self.class_folders = [re.sub(r"[^\w -]", "_", name) for name in predictor.classes]
+        folders = self.class_folders if self.multilabel else None
+        write_legend(folder, predictor.classes, self.colors, class_folders=folders)
+
+    def write(self, path: Path, image: Pixels, classes: NDArray[np.uint8]) -> None:
+        """Write what belongs to an image.
+
+        Args:
+            path: Mask's file, in the folder or below it.
+            image: (H, W, C), uint8 or float32 in [0, 1].
+            classes: What the predictor made of it.
+        """
+        if not self.multilabel:
+            write_mask(path, classes, self.colors)
+            shown, colors = classes, self.colors
+        else:
+            for class_folder, color, plane in zip(self.class_folders, self.colors, classes, strict=True):
+                write_mask(self.folder / class_folder / path.relative_to(self.folder), plane, [(0, 0, 0), color])
+            shown = np.zeros(classes.shape[1:], np.uint8)  # where classes overlap, the last one shows
+            for i, plane in enumerate(classes):
+                shown[plane == 1] = i + 1
+            colors = [(0, 0, 0), *self.colors]
+        if self.overlays:
+            write_overlay(path.with_suffix(".overlay.jpg"), image, shown, colors)
