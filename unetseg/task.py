@@ -137,7 +137,7 @@ class SegmentationTask(pl.LightningModule):
         self.loss = _LOSSES[mode](ignore_index)
         self.latest_iou: dict[str, float] = {}  # of the last validation or test: mean and classes that occur
         # not Lightning's mean: in distributed runs it rounds the number of images on each process down to an even share
-        self.val_loss = MeanMetric(nan_strategy="disable")
+        self.val_loss = MeanMetric(nan_strategy=math.nan)  # a loss that is nan stays nan
         self.val_iou = _METRICS[mode](len(classes), ignore_index)
         self.test_iou = _METRICS[mode](len(classes), ignore_index)
 
