@@ -24,7 +24,7 @@ LAYERS = [
     ["unetseg.encoders", "unetseg.model", "unetseg.decision"],
     ["unetseg.losses", "unetseg.metrics", "unetseg.optimization", "unetseg.checkpoint", "unetseg.data"],
     ["unetseg.task", "unetseg.callbacks"],
-    ["unetseg.parser", "unetseg.data_parser"],
+    ["unetseg.parser", "unetseg.data_parser", "unetseg.columns"],
     ["unetseg.inference", "unetseg.inspection", "unetseg.checking", "unetseg.packing", "unetseg.cli"],
     ["unetseg.__main__", "unetseg"],
 ]

@@ -10,19 +10,11 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from small_jobs import TINY
 
 from unetseg import Predictor
 from unetseg.__main__ import main
 
-TINY = [
-    "--model.encoder_depth=3",
-    "--model.decoder_channels=[16, 8, 8]",
-    "--data.crop_size=32",
-    "--data.batch_size=2",
-    "--data.num_workers=0",
-    "--trainer.accelerator=cpu",
-    "--trainer.enable_progress_bar=false",
-]
 BEST = "runs/version_0/best.ckpt"
 
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from unetseg.checking.findings import PROBLEMS, WARNINGS, Finding
 from unetseg.checking.measure import Report
+from unetseg.columns import WIDTH, align
 from unetseg.errors import abridged
 
 __all__ = ["WIDTH", "render_report", "summary"]
 
-WIDTH = 110
 
 _FINDINGS_SHOWN = 20  # of a kind
 _NAMES_SHOWN = 5
@@ -70,7 +70,7 @@ def _split_lines(report: Report) -> list[str]:
         widths, heights = [size.width for size in figures.sizes], [size.height for size in figures.sizes]
         counts = (f"{size.width}x{size.height}: {size.images}" for size in figures.sizes)
         rows.append([split, pairs, _range(widths), _range(heights), abridged(counts, limit=_SIZES_SHOWN)])
-    return _align(rows, left={0, 4})
+    return align(rows, left={0, 4})
 
 
 def _range(values: Sequence[int]) -> str:
@@ -89,7 +89,7 @@ def _class_lines(report: Report) -> list[str]:
     if any(figures.ignored_share for figures in splits):
         notes += f" {_IGNORED_SHARE}"
         rows.append(["ignored", *(cell for figures in splits for cell in (_percent(figures.ignored_share), ""))])
-    return [*_align(rows, left={0}), *textwrap.wrap(notes, WIDTH)]
+    return [*align(rows, left={0}), *textwrap.wrap(notes, WIDTH)]
 
 
 def _model_lines(report: Report) -> list[str]:
@@ -117,14 +117,3 @@ def _and_warnings(report: Report) -> str:
 
 def _number(count: int, noun: str) -> str:
     return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
-
-
-def _align(rows: Sequence[Sequence[str]], left: set[int]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

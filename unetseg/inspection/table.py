@@ -3,11 +3,11 @@
 import textwrap
 from collections.abc import Sequence
 
+from unetseg.columns import WIDTH, align
 from unetseg.inspection.measure import EncoderRow, Inspection, Upsampling
 
 __all__ = ["WIDTH", "render_table"]
 
-WIDTH = 110
 
 _NAMES = [
     "stage",
@@ -87,7 +87,7 @@ def _encoder_lines(encoder: EncoderRow) -> list[str]:
             f"encoder {encoder.name}, depth {encoder.depth}: {encoder.parameters:,} parameters, "
             f"{_giga(encoder.flops)} GFLOPs; takes {encoder.min_size}x{encoder.min_size} and more{padded}"
         ),
-        *_align(rows, left={0}),
+        *align(rows, left={0}),
     ]
 
 
@@ -104,7 +104,7 @@ def _stage_lines(inspection: Inspection) -> list[str]:
     encoder = inspection.encoder
     rows.append(["encoder", *[""] * 10, *_costs(encoder.parameters, encoder.flops)])
     rows.append(["total", *[""] * 10, *_costs(inspection.parameters, inspection.flops)])
-    lines = _align([_NAMES, *rows], left={i for i, name in enumerate(_NAMES) if name in _LEFT})
+    lines = align([_NAMES, *rows], left={i for i, name in enumerate(_NAMES) if name in _LEFT})
     lines = [_group_line(lines[0]), *lines]
     if inspection.auxiliary_heads:
         lines.append("Auxiliary heads (aux.) run in training only; the total of FLOPs is without them.")
@@ -131,17 +131,6 @@ def _costs(parameters: int, flops: int) -> list[str]:
 
 def _giga(flops: int) -> str:
     return f"{flops / 1e9:.3f}"
-
-
-def _align(rows: Sequence[Sequence[str]], left: set[int]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _group_line(header: str) -> str:
