@@ -11,8 +11,7 @@ from unetseg.checking.measure import Report
 from unetseg.columns import WIDTH, align
 from unetseg.errors import abridged
 
-__all__ = ["WIDTH", "render_report", "summary"]
-
+__all__ = ["render_report", "summary"]
 
 _FINDINGS_SHOWN = 20  # of a kind
 _NAMES_SHOWN = 5

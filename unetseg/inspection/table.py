@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from unetseg.columns import WIDTH, align
 from unetseg.inspection.measure import EncoderRow, Inspection, Upsampling
 
-__all__ = ["WIDTH", "render_table"]
-
+__all__ = ["render_table"]
 
 _NAMES = [
     "stage",
