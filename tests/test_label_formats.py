@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from small_jobs import TINY
 
-from unetseg import Predictor
+from unetseg import Predictor, UNet
 from unetseg.__main__ import main
+from unetseg.inference.outputs import MaskWriter
 
 BEST = "runs/version_0/best.ckpt"
 
@@ -81,6 +82,19 @@ def test_a_mask_for_each_class(squares: Path) -> None:
     legend = json.loads(Path("out/_legend.json").read_text())
     assert [(entry["folder"], entry["value"]) for entry in legend] == [("left half", 1), ("square", 1)]
     assert Path("out/val_1.overlay.jpg").is_file()
+
+
+def test_each_class_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    names = ["c+", "c/", "c:", "C_", "..", "night.time"]
+    predictor = Predictor(UNet(encoder_depth=3, classes=len(names)), names, mode="multilabel", device="cpu")
+    writer = MaskWriter(tmp_path / "out", predictor)
+    assert writer.class_folders == ["c+", "c_", "c__2", "C__3", "_", "night.time"]
+    writer.write(tmp_path / "out/a.png", np.zeros((3, 5, 3), np.uint8), np.eye(6, 15, dtype=np.uint8).reshape(6, 3, 5))
+    for i, folder in enumerate(writer.class_folders):
+        assert (
+            np.asarray(Image.open(tmp_path / "out" / folder / "a.png")).reshape(-1).tolist()
+            == np.eye(6, 15)[i].tolist()
+        )
 
 
 def coco_of(masks: Path, split: str) -> dict[str, object]:

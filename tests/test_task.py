@@ -16,6 +16,7 @@ from unetseg.data.datamodule import SegmentationDataModule
 from unetseg.task import SegmentationTask
 
 SIZES = [(40, 48), (37, 51), (40, 48), (48, 40), (40, 48), (37, 51), (33, 33)]
+TRAIN = (48, 48)
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def mixed(tmp_path: Path) -> Path:
     names = [f"{i}" for i in range(len(SIZES))]
     (root / "images").mkdir(parents=True)
     (root / "masks").mkdir()
-    for name, size in zip([*names, "train"], [*SIZES, (40, 40)], strict=True):
+    for name, size in zip([*names, "train"], [*SIZES, TRAIN], strict=True):
         mask = rng.choice([0, 1, 2, 255], size).astype(np.uint8)
         if name == "3":
             mask[:] = 255
@@ -68,13 +69,35 @@ def test_an_image_that_does_not_count_changes_nothing(mixed: Path) -> None:
     task = SegmentationTask(["a", "b", "c"], encoder_depth=3, decoder_channels=[16, 8, 8])
     data = SegmentationDataModule(str(mixed), ["a", "b", "c"], num_workers=0)
     loader = data.val_dataloader()
-    (uncounted,) = [loader.collate_fn(loader.dataset[[~2]])]
+    (uncounted,) = [loader.collate_fn(loader.dataset[~2])]
     assert uncounted["name"] == []
     assert uncounted["mask"].unique().tolist() == [255]
     task.eval()
     task.validation_step(uncounted, 0)
     assert task.val_iou.confmat.sum() == 0
     assert task.val_loss.weight == 0
+
+
+def test_a_task_that_has_been_validated_can_be_fitted(mixed: Path) -> None:
+    """Lightning validates in inference mode, whose tensors nothing may change afterwards."""
+    task = SegmentationTask(["a", "b", "c"], encoder_depth=3, decoder_channels=[16, 8, 8])
+    data = SegmentationDataModule(str(mixed), ["a", "b", "c"], num_workers=0, crop_size=32, batch_size=1)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = pl.Trainer(max_epochs=1, enable_checkpointing=False, **quiet)
+    trainer.validate(task, data, verbose=False)
+    trainer.fit(task, data)
+    assert "val_iou" in trainer.callback_metrics
+
+
+@pytest.mark.filterwarnings("ignore:You requested to overfit")
+def test_a_few_batches_can_be_overfitted(mixed: Path) -> None:
+    """Lightning then puts samplers of its own in place of the loaders'."""
+    task = SegmentationTask(["a", "b", "c"], encoder_depth=3, decoder_channels=[16, 8, 8])
+    data = SegmentationDataModule(str(mixed), ["a", "b", "c"], num_workers=0, crop_size=32, batch_size=1)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = pl.Trainer(max_epochs=1, enable_checkpointing=False, overfit_batches=1, **quiet)
+    trainer.fit(task, data)
+    assert "val_iou" in trainer.callback_metrics
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar, get_args
 
@@ -21,6 +22,7 @@ __all__ = [
     "UpsampleOptions",
     "check_choice",
     "per_stage",
+    "plain",
 ]
 
 T = TypeVar("T")
@@ -89,7 +91,7 @@ class _StageOptions:
         """
         values = {}
         for field in dataclasses.fields(self):
-            value = per_stage(f"{self._group()}.{field.name}", _plain(getattr(self, field.name)), stages)[index]
+            value = per_stage(f"{self._group()}.{field.name}", plain(getattr(self, field.name)), stages)[index]
             values[field.name] = tuple(value) if isinstance(value, list) else value
         return values
 
@@ -108,7 +110,7 @@ class _StageOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, as a checkpoint stores them."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,9 +180,19 @@ class BlockOptions(_StageOptions):
     merge: Merge | list[Merge] = "add"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """As lists, dictionaries, text and Python's numbers, as a checkpoint may hold them.
+
+    Example:
+        >>> plain({"range": (1, 2)})
+        {'range': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return value.tolist() if hasattr(value, "tolist") else value  # numpy's numbers become Python's
 
 

@@ -39,8 +39,9 @@ def main(args: Sequence[str]) -> None:
     write_shards(
         data.sources, options.output, data.shard_settings, num_workers=data.num_workers, shard_mb=options.shard_mb
     )
+    # what the model must know before the shards are opened
+    unusual = "" if data.in_channels == 3 else f" --data.in_channels {data.in_channels}"
+    unusual += "" if data.labels.ignore_index == 255 else f" --data.ignore_index {data.labels.ignore_index}"
     sys.stdout.write(
-        f"packed into {options.output}\n"
-        f"next: python -m unetseg fit --data.shards {options.output}"
-        f"{'' if data.in_channels == 3 else f' --data.in_channels {data.in_channels}'}\n"
+        f"packed into {options.output}\nnext: python -m unetseg fit --data.shards {options.output}{unusual}\n"
     )

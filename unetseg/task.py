@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 
 from unetseg.config import BlockOptions, DecoderName, HeadName, Mode, UpsampleOptions, check_choice
 from unetseg.decision import decide
@@ -181,7 +181,7 @@ class SegmentationTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the loss and the IoU of the validation split."""
         self.log("val_loss", self.val_loss.compute(), sync_dist=True)
-        self.val_loss.reset()
+        _reset(self.val_loss)
         self._log_iou("val", self.val_iou)
 
     def on_test_epoch_end(self) -> None:
@@ -190,7 +190,7 @@ class SegmentationTask(pl.LightningModule):
 
     def _log_iou(self, prefix: str, metric: PerClassIoU | PerLabelIoU) -> None:
         iou = metric.compute()
-        metric.reset()
+        _reset(metric)
         present = {name: value for name, value in zip(self.classes, iou, strict=True) if not value.isnan()}
         named = {f"{prefix}_iou_{name}": value for name, value in present.items()}
         self.log(f"{prefix}_iou", mean_iou(iou), prog_bar=True, sync_dist=True)
@@ -232,3 +232,9 @@ class SegmentationTask(pl.LightningModule):
             )
         schedule = OneCycle(optimizer, total_steps=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _reset(metric: Metric) -> None:
+    """Begin anew; with tensors of inference mode, in which Lightning validates, a later fit couldn't count."""
+    with torch.inference_mode(False):
+        metric.reset()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DistributedSampler
 
-from unetseg.data.batching import SizeBatches, group_by_size
+from unetseg.data.batching import DistributedBatches, group_by_size
 
 
 def random_sizes(seed: int) -> list[tuple[int, int]]:
@@ -37,35 +37,32 @@ def test_batches_are_filled():
     assert group_by_size([]) == []
 
 
-@pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("processes", [1, 2, 3, 8])
-def test_processes_share_the_images_and_take_equally_many_steps(seed: int, processes: int):
-    sizes = random_sizes(seed)
-    batches = group_by_size(sizes, max_images=4)
-    samplers = [SizeBatches(batches, num_replicas=processes, rank=rank) for rank in range(processes)]
+@pytest.mark.parametrize("num_batches", [1, 2, 7, 24])
+def test_processes_share_the_batches_and_take_equally_many_steps(num_batches: int, processes: int):
+    samplers = [DistributedBatches(num_batches, num_replicas=processes, rank=rank) for rank in range(processes)]
     dealt = [list(sampler) for sampler in samplers]
-    assert {len(own) for own in dealt} == {len(sampler) for sampler in samplers} == {-(-len(batches) // processes)}
-    indices = [index for own in dealt for batch in own for index in batch]
-    assert sorted(index for index in indices if index >= 0) == list(range(len(sizes)))
-    uncounted = [batch for own in dealt for batch in own if min(batch) < 0]
-    assert all(len(batch) == 1 and 0 <= ~batch[0] < len(sizes) for batch in uncounted)
-    assert len(uncounted) == -len(batches) % processes
+    assert {len(own) for own in dealt} == {len(sampler) for sampler in samplers} == {-(-num_batches // processes)}
+    assert sorted(batch for own in dealt for batch in own if batch >= 0) == list(range(num_batches))
+    uncounted = [batch for own in dealt for batch in own if batch < 0]
+    assert all(0 <= ~batch < num_batches for batch in uncounted)
+    assert len(uncounted) == -num_batches % processes
 
 
 def test_every_pass_deals_the_same():
-    sampler = SizeBatches([[0, 1], [2], [3]], num_replicas=2, rank=1)
-    assert list(sampler) == list(sampler) == [[2], [-3]]
+    sampler = DistributedBatches(3, num_replicas=2, rank=1)
+    assert list(sampler) == list(sampler) == [1, -2]
 
 
-def test_one_image_for_three_processes():
-    assert [list(SizeBatches([[0]], num_replicas=3, rank=rank)) for rank in range(3)] == [[[0]], [[-1]], [[-1]]]
+def test_one_batch_for_three_processes():
+    assert [list(DistributedBatches(1, num_replicas=3, rank=rank)) for rank in range(3)] == [[0], [-1], [-1]]
 
 
 def test_nothing_is_no_batch():
-    assert list(SizeBatches([], num_replicas=2, rank=1)) == []
+    assert list(DistributedBatches(0, num_replicas=2, rank=1)) == []
 
 
 def test_lightning_leaves_it_in_its_place_and_it_can_be_sent():
-    sampler = SizeBatches([[0, 1], [2]], num_replicas=2, rank=1)
+    sampler = DistributedBatches(2, num_replicas=2, rank=1)
     assert isinstance(sampler, DistributedSampler)
-    assert list(pickle.loads(pickle.dumps(sampler))) == [[2]]
+    assert list(pickle.loads(pickle.dumps(sampler))) == [1]

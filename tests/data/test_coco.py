@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,12 @@ def test_shape_that_cannot_be_drawn_is_named(segmentation: Any, fault: str):
     with pytest.raises(DataError, match=rf"a\.json, image a\.jpg: a shape of car can't be drawn: .*{fault}"):
         draw(("car", segmentation))
     draw(("tree", segmentation))  # which isn't drawn
+
+
+@pytest.mark.parametrize("mode", ["multiclass", "multilabel"])
+def test_mask_of_another_size_takes_no_memory(mode: str):
+    shapes = Shapes((10**6, 10**6), (("road", [rectangle(0, 0, 3, 3)]),), "a.json, image a.jpg")
+    assert CocoMaskReader(CLASSES, mode)(shapes, (HEIGHT, WIDTH)).shape[:2] == (10**6, 10**6)
 
 
 def categories(*names: str) -> list[dict[str, Any]]:
@@ -356,6 +363,7 @@ def test_missing_keys_are_named(write: Callable[..., Path], part: str):
         ("images", "width", None),
         ("images", "width", float("nan")),
         ("images", "width", float("inf")),
+        ("images", "width", 10**40),
         ("annotations", "image_id", {"id": 1}),
         ("annotations", "category_id", [1]),
         ("categories", "id", True),
@@ -452,3 +460,15 @@ def test_missing_pycocotools_is_named(write: Callable[..., Path], monkeypatch: p
 def test_reader_can_be_sent_to_a_worker():
     reader = CocoMaskReader(CLASSES, "multilabel")
     assert pickle.loads(pickle.dumps(reader)) == reader
+
+
+def test_many_shapes_on_a_large_image_need_little_memory():
+    side, count = 1500, 200
+    rows = [[[5 * i, 10, 5 * i + 3, 10, 5 * i + 3, 19, 5 * i, 19]] for i in range(count)]
+    shapes = Shapes((side, side), tuple(("road", polygons) for polygons in rows), "a.json, image a.jpg")
+    tracemalloc.start()
+    mask = CocoMaskReader(CLASSES)(shapes, (side, side))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (mask == 1).sum() == count * 3 * 9
+    assert peak < 4 * side**2  # not a plane for each shape

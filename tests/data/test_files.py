@@ -18,8 +18,6 @@ from unetseg.data.masks import BinaryMaskReader, ColorMaskReader, IndexMaskReade
 from unetseg.data.sources import FileSource
 from unetseg.errors import DataError
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
-
 MakePairs = Callable[..., Path]
 Opened = tuple[Labels, dict[str, FileSource]]
 

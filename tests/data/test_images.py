@@ -435,3 +435,20 @@ def test_reader_can_be_sent_to_a_worker():
 
 def test_orientation_tag_is_the_one_that_pillow_names():
     assert ExifTags.Base.Orientation == ORIENTATION_TAG
+
+
+def test_8_bits_have_no_value_beyond_255(tmp_path: Path):
+    Image.fromarray(np.full((3, 5), 200, np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"a\.png has 8 bits a channel, .* said to be 10000 \(max_value\); save all"):
+        ImageReader(1, 10_000)(tmp_path / "a.png")
+    assert ImageReader(1, 100)(tmp_path / "a.png").max() == 2
+
+
+def test_grey_pages_are_channels_if_they_are_as_many(tmp_path: Path):
+    pages = np.stack([np.full((4, 6), value, np.uint8) for value in (10, 100, 200)])
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack")
+    assert ImageReader(3)(tmp_path / "a.tif")[0, 0].tolist() == [10, 100, 200]
+    assert ImageReader(1)(tmp_path / "a.tif")[0, 0].tolist() == [10]
+    tifffile.imwrite(tmp_path / "b.tif", pages[[0, 1, 2, 0]], photometric="minisblack")
+    with pytest.raises(ImageError, match=r"b\.tif: .* it has 4 pages of one channel; .*\(--data\.in_channels 4\)"):
+        ImageReader(3)(tmp_path / "b.tif")

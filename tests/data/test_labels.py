@@ -117,3 +117,18 @@ def test_labels_can_be_sent_to_a_worker(tmp_path):
     labels = pickle.loads(pickle.dumps(parse_labels(STREET)))
     Image.fromarray(np.array([[[0, 0, 230], [0, 0, 0]]], np.uint8)).save(tmp_path / "a.png")
     assert labels.mask_reader()(tmp_path / "a.png", (1, 2)).tolist() == [[1, 255]]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"classes": {"ground": [0, 0, 0], "road": [9, 9, 9]}},
+        {"classes": ["a", "b"], "mask_format": "binary"},
+        {"classes": ["a", "b"], "value_map": {7: 0, 8: 1, 9: "ignore"}},
+    ],
+    ids=["colours", "binary", "value map"],
+)
+def test_a_class_that_is_read_is_never_the_one_that_is_ignored(options: dict[str, Any]):
+    with pytest.raises(DataError, match=r"ignore_index 1 is the index of a class, .* read as 0\.\.1; give 2 to 255"):
+        parse_labels(**options, ignore_index=1)
+    assert parse_labels(**options, ignore_index=2).ignore_index == 2

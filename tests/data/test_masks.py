@@ -10,14 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from unetseg.data.masks import (
-    BinaryMaskReader,
-    ColorMaskReader,
-    IndexMaskReader,
-    MultilabelMaskReader,
-    mask_colors,
-    mask_values,
-)
+from unetseg.data.mask_files import mask_colors, mask_values
+from unetseg.data.masks import BinaryMaskReader, ColorMaskReader, IndexMaskReader, MultilabelMaskReader
 from unetseg.errors import DataError
 
 WritePng = Callable[..., Path]
@@ -94,6 +88,12 @@ def test_palette_of_any_depth(tmp_path: Path, write_png: WritePng, depth: int):
     indices = np.array([[0, 1], [1, 0], [0, min(2, 2**depth - 1)]], np.uint8)
     path = write_png(tmp_path / "a.png", indices[..., None], depth=depth, palette=PALETTE[: 2**depth])
     np.testing.assert_array_equal(three_classes(path), indices)
+
+
+def test_empty_palette_is_refused(tmp_path: Path, write_png: WritePng):
+    path = write_png(tmp_path / "a.png", np.zeros((2, 3, 1), np.uint8), depth=8, palette=np.zeros((0, 3)))
+    with pytest.raises(DataError, match=r"a\.png: can't be read as an image: its palette is empty"):
+        BinaryMaskReader()(path, SIZE)
 
 
 def test_palette_of_a_16_bit_tiff(tmp_path: Path):

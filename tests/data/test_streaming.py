@@ -14,28 +14,33 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from unetseg.data.built_in import SceneSource
+from unetseg.data.datamodule import SegmentationDataModule
 from unetseg.data.dataset import SegmentationDataset, collate
 from unetseg.data.images import ImageReader
+from unetseg.data.labels import parse_labels
+from unetseg.data.opening import shard_settings
 from unetseg.data.shard_writer import write_shards
 from unetseg.data.shards import ShardSource
 from unetseg.data.streaming import ShardLoader, ShardSampler, epoch_order, training_loader
-from unetseg.data.synthetic import SyntheticScenes
+from unetseg.data.synthetic import CLASSES, SyntheticScenes
 from unetseg.data.transforms import TrainingTransform, initialise_worker
 from unetseg.errors import DataError
+from unetseg.task import SegmentationTask
 
 PAIRS, BATCH = 13, 4
+SETTINGS = shard_settings(parse_labels(CLASSES), ImageReader())
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of 13 scenes, two or three in each."""
     output = tmp_path_factory.mktemp("shards") / "s"
-    write_shards({"train": SceneSource(SyntheticScenes(PAIRS, seed=0))}, output, {}, shard_mb=0.07)
+    write_shards({"train": SceneSource(SyntheticScenes(PAIRS, seed=0))}, output, SETTINGS, shard_mb=0.07)
     return output
 
 
@@ -143,9 +148,9 @@ def test_the_rest_of_an_epoch_follows_an_interruption(folder: Path, workers: int
     loader = make(folder, workers=workers, seed=3)
     list(loader)
     assert names(itertools.islice(loader, done)) == second[:done]
-    state = json.loads(json.dumps(loader.state_dict()))
+    state = json.loads(json.dumps(loader.sampler.state_dict()))
     resumed = make(folder, workers=later_workers)  # the seed is the state's
-    resumed.load_state_dict(state)
+    resumed.sampler.load_state_dict(state)
     assert len(resumed) == len(second) == 3  # as Lightning counts
     if done < 3:
         assert names(resumed) == second[done:]
@@ -158,9 +163,10 @@ def test_an_interruption_of_the_rest_is_followed_too(folder: Path):
     seen = []
     for count in (1, 2, 3):
         loader = make(folder, batch_size=2)
-        loader.load_state_dict(state)
+        if state:
+            loader.sampler.load_state_dict(state)
         seen += names(itertools.islice(loader, count))
-        state = loader.state_dict()
+        state = loader.sampler.state_dict()
     assert seen == epoch
 
 
@@ -170,7 +176,7 @@ def test_a_checkpoint_of_another_epoch_is_no_start(folder: Path):
     loader = make(folder)
     names(itertools.islice(loader, 2))
     resumed = make(folder)
-    resumed.load_state_dict(loader.state_dict())
+    resumed.sampler.load_state_dict(loader.sampler.state_dict())
     resumed.sampler.set_epoch(1)  # limit_train_batches has ended the first
     assert names(resumed) == epochs[1]
 
@@ -186,12 +192,12 @@ def test_what_changes_the_rest_of_an_epoch_is_refused(folder: Path, changed: dic
     loader = make(folder)
     names(itertools.islice(loader, 1))
     resumed = make(folder, **changed)
-    resumed.load_state_dict(loader.state_dict())
+    resumed.sampler.load_state_dict(loader.sampler.state_dict())
     with pytest.raises(DataError, match=message):
         next(iter(resumed))
     names(itertools.islice(loader, 3))
     resumed = make(folder, **changed)
-    resumed.load_state_dict(loader.state_dict())  # of the epoch's end
+    resumed.sampler.load_state_dict(loader.sampler.state_dict())  # of the epoch's end
     next(iter(resumed))
 
 
@@ -222,20 +228,16 @@ class Noting(LightningModule):
         """Do nothing."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return plain descent."""
+        """Return plain descent; ask for the number of steps, as a schedule does, before the loop is restored."""
+        assert self.trainer.estimated_stepping_batches
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-class Data(LightningDataModule):
+class Data(SegmentationDataModule):
     """Shards for training, and something for validation."""
 
     def __init__(self, folder: Path, workers: int) -> None:
-        super().__init__()
-        self.folder, self.workers = folder, workers
-
-    def train_dataloader(self) -> ShardLoader:
-        """Return the loader under test."""
-        return make(self.folder, workers=self.workers, batch_size=2)
+        super().__init__(shards=str(folder), crop_size=16, batch_size=2, num_workers=workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return one batch."""
@@ -277,6 +279,31 @@ def test_a_resumed_run_sees_what_an_unbroken_one_does(
     steps = torch.load(last, weights_only=True)["global_step"]
     assert 0 < steps < len(unbroken)
     assert fit(folder, workers, ckpt_path=last, **both) == unbroken[steps:]
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path., callbacks")
+def test_a_task_resumes_within_an_epoch(folder: Path, tmp_path: Path):
+    """The real one, whose schedule asks for the number of steps before anything is restored."""
+
+    class Task(SegmentationTask):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            seen.append((self.current_epoch, tuple(batch["name"])))
+            return super().training_step(batch, batch_idx)
+
+    def train(**options: Any) -> list[Any]:
+        seen.clear()
+        task = Task(list(CLASSES), encoder_depth=3, decoder_channels=[8, 8, 8])
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+        ckpt_path = options.pop("ckpt_path", None)
+        Trainer(max_epochs=2, limit_val_batches=0, **quiet, **options).fit(task, Data(folder, 0), ckpt_path=ckpt_path)
+        return list(seen)
+
+    seen: list[Any] = []
+    unbroken = train(enable_checkpointing=False)
+    train(max_steps=5, callbacks=[ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=4)])
+    resumed = train(ckpt_path=tmp_path / "step=4.ckpt", enable_checkpointing=False)
+    assert len(unbroken) == 12
+    assert resumed == unbroken[4:]
 
 
 def test_overfitting_repeats_its_batches(folder: Path):
@@ -350,44 +377,27 @@ def test_two_processes_see_each_pair_once(folder: Path, tmp_path: Path, workers:
 DDP = """
 import json, logging, os, sys, warnings
 import torch
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
-from unetseg.data.dataset import SegmentationDataset, collate
-from unetseg.data.images import ImageReader
-from unetseg.data.shards import ShardSource
-from unetseg.data.streaming import training_loader
-from unetseg.data.transforms import TrainingTransform
+from unetseg.data.datamodule import SegmentationDataModule
+from unetseg.task import SegmentationTask
 
-class Model(LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.weight, self.seen = torch.nn.Parameter(torch.zeros(())), []
-
-    def training_step(self, batch):
-        self.seen.append([self.current_epoch, batch["name"]])
-        return self.weight**2
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-class Data(LightningDataModule):
-    def train_dataloader(self):
-        source = ShardSource(sys.argv[1], "train", ImageReader())
-        return training_loader(
-            SegmentationDataset(source, TrainingTransform(crop_size=16, ignore_index=255)), source.shard_sizes,
-            batch_size=2, num_replicas=self.trainer.world_size, rank=self.trainer.global_rank, collate_fn=collate,
-            num_workers=int(sys.argv[2]), persistent_workers=int(sys.argv[2]) > 0,
-        )
+class Task(SegmentationTask):
+    def training_step(self, batch, index):
+        self.seen = [*getattr(self, "seen", []), [self.current_epoch, batch["name"]]]
+        return super().training_step(batch, index)
 
 if __name__ == "__main__":
     steps, checkpoint, output = int(sys.argv[3]), sys.argv[4], sys.argv[5]
-    model = Model()
+    data = SegmentationDataModule(shards=sys.argv[1], crop_size=16, batch_size=2, num_workers=int(sys.argv[2]))
+    model = Task(data.classes, encoder_depth=3, decoder_channels=[8, 8, 8])
     trainer = Trainer(
         accelerator="cpu", devices=2, strategy="ddp", max_epochs=3, max_steps=steps, logger=False,
+        limit_val_batches=0,
         enable_progress_bar=False, enable_model_summary=False,
         callbacks=[ModelCheckpoint(output, filename="{step}", every_n_train_steps=2, save_top_k=-1)],
     )
-    trainer.fit(model, Data(), ckpt_path=checkpoint or None)
+    trainer.fit(model, data, ckpt_path=checkpoint or None)
     with open(f"{output}/{trainer.global_rank}.json", "w") as file:
         json.dump(model.seen, file)
 """

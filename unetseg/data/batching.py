@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from torch.utils.data import DistributedSampler
 
-__all__ = ["SizeBatches", "group_by_size"]
+__all__ = ["DistributedBatches", "group_by_size"]
 
 
 def group_by_size(
@@ -36,33 +36,31 @@ def group_by_size(
     return batches
 
 
-class SizeBatches(DistributedSampler[list[int]]):
-    """Deals batches of whole images to the processes of a distributed run, each image to one.
+class DistributedBatches(DistributedSampler[int]):
+    """Deals batches of whole images, by number, to the processes of a distributed run, each to one.
 
     All processes get equally many, for they wait for each other in every step: where the batches don't divide, the
-    last ones of some are an image that doesn't count, given as ``~index``. It is a `DistributedSampler`, lest Lightning
-    puts one in its place that repeats images as if they counted.
+    last one of some doesn't count, given as ``~batch``. It is a `DistributedSampler`, lest Lightning puts one in its
+    place that repeats images as if they counted.
 
     Args:
-        batches: the batches of all processes.
+        num_batches: number of all batches.
         num_replicas: number of processes.
         rank: this one's.
 
     Example:
-        >>> [list(SizeBatches([[0, 1], [2], [3]], num_replicas=2, rank=rank)) for rank in (0, 1)]
-        [[[0, 1], [3]], [[2], [-3]]]
+        >>> [list(DistributedBatches(3, num_replicas=2, rank=rank)) for rank in (0, 1)]
+        [[0, 2], [1, -2]]
     """
 
-    def __init__(self, batches: Sequence[list[int]], *, num_replicas: int = 1, rank: int = 0) -> None:
-        super().__init__(batches, num_replicas=num_replicas, rank=rank, shuffle=False)  # type: ignore[arg-type]  # a Dataset is any sequence here
-        self.batches = batches
+    def __init__(self, num_batches: int, *, num_replicas: int = 1, rank: int = 0) -> None:
+        super().__init__(range(num_batches), num_replicas=num_replicas, rank=rank, shuffle=False)  # type: ignore[arg-type]  # a Dataset is any sequence here
+        self.num_batches = num_batches
 
-    def __iter__(self) -> Iterator[list[int]]:
-        own = list(self.batches[self.rank :: self.num_replicas])
-        if len(own) < len(self):
-            spare = own[-1] if own else self.batches[0]
-            own.append([~spare[0]])
-        return iter(own)
+    def __iter__(self) -> Iterator[int]:
+        own = list(range(self.rank, self.num_batches, self.num_replicas))
+        spare = own[-1] if own else 0
+        return iter([*own, *[~spare] * (len(self) - len(own))])
 
     def __len__(self) -> int:
-        return -(-len(self.batches) // self.num_replicas)
+        return -(-self.num_batches // self.num_replicas)

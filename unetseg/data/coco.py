@@ -23,7 +23,7 @@ _KEYS = {
     "annotations": ("id", "image_id", "category_id"),
     "categories": ("id", "name"),
 }
-_FAR = 1e6  # pycocotools' memory for a shape grows with its outline, and overflows
+_FAR = 10**6  # pixels; pycocotools' memory for a shape grows with its outline, and overflows
 
 
 @dataclass(frozen=True)
@@ -58,26 +58,29 @@ class CocoMaskReader:
     mode: Mode = "multiclass"
 
     def __call__(self, mask: Shapes, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Draw a mask, see `unetseg.data.masks.MaskReader`."""
+        """Draw a mask, see `unetseg.data.masks.MaskReader`; one of another size than the image's is empty."""
+        if mask.size != size:  # it will be refused, and may claim a size for which there is no memory
+            planes = (len(self.classes),) if self.mode == "multilabel" else ()
+            return np.broadcast_to(np.uint8(0), (*mask.size, *planes))
         coder = _coder()
         index = {name: i for i, name in enumerate(self.classes)}
-        drawn = []
+        drawn: list[tuple[int, int, NDArray[np.int64]]] = []  # area, class, run lengths
         for name, segmentation in mask.shapes:
             if name in index:
                 try:
-                    runs = _run_lengths(segmentation, mask.size, coder)
-                    drawn.append((float(coder.area(runs)), index[name], coder.decode(runs)))
+                    counts = _run_lengths(segmentation, size, coder)
+                    drawn.append((int(counts[1::2].sum()), index[name], counts))
                 except Exception as error:  # of whatever is wrong with it
                     raise DataError(f"{mask.where}: a shape of {name} can't be drawn: {first_line(error)}") from error
         if self.mode == "multilabel":
-            planes = np.zeros((*mask.size, len(self.classes)), np.uint8)
-            for _, i, covered in drawn:
-                planes[..., i] |= covered
-            return planes
-        classes = np.zeros(mask.size, np.uint8)
-        for _, i, covered in sorted(drawn, key=lambda shape: -shape[0]):
-            classes[covered == 1] = i
-        return classes
+            planes_of = np.zeros((len(self.classes), size[1] * size[0]), np.uint8)
+            for _, i, counts in drawn:
+                _paint(planes_of[i], counts, 1)
+            return np.ascontiguousarray(planes_of.reshape(-1, size[1], size[0]).transpose(2, 1, 0))
+        classes = np.zeros(size[1] * size[0], np.uint8)
+        for _, i, counts in sorted(drawn, key=lambda shape: -shape[0]):
+            _paint(classes, counts, i)
+        return np.ascontiguousarray(classes.reshape(size[1], size[0]).T)
 
 
 def category_names(annotations: Mapping[str, Any]) -> list[str]:
@@ -110,7 +113,7 @@ def read_annotations(path: Path) -> dict[str, Any]:
             if wrong := next((key for key in keys if not _is_valid(key, row[key])), None):
                 raise DataError(
                     f"--data.coco {path}: an entry of {part} has the {wrong} {row[wrong]!r}; ids are numbers or words, "
-                    f"names words, and sizes whole numbers above 0"
+                    f"names words, and sizes whole numbers from 1 to a million"
                 )
         ids = [row["id"] for row in rows]
         if part != "annotations" and (twice := _first_repeated(ids)) is not None:
@@ -122,7 +125,7 @@ def _is_valid(key: str, value: object) -> bool:
     if key in ("file_name", "name"):
         return isinstance(value, str) and bool(value)
     if key in ("height", "width"):
-        return type(value) in (int, float) and value > 0 and value % 1 == 0  # type: ignore[operator]  # a number
+        return type(value) in (int, float) and 0 < value <= _FAR and value % 1 == 0  # type: ignore[operator]  # a number
     return type(value) in (int, float, str)
 
 
@@ -222,8 +225,8 @@ def _find(name: str, folders: Sequence[Path]) -> tuple[str, Path | None]:
     return name, None
 
 
-def _run_lengths(segmentation: Any, size: tuple[int, int], coder: Any) -> Any:
-    """COCO's compressed run lengths of any form of a segmentation.
+def _run_lengths(segmentation: Any, size: tuple[int, int], coder: Any) -> NDArray[np.int64]:
+    """Run lengths of any form of a segmentation: down the columns, by turns outside and inside.
 
     What pycocotools draws of run lengths that are too short is chance, and outlines without end stop the process, so
     both are refused here.
@@ -238,7 +241,7 @@ def _run_lengths(segmentation: Any, size: tuple[int, int], coder: Any) -> Any:
             raise ValueError("its run lengths must be numbers of pixels, or these as COCO compresses them")
         if sum(counts) != height * width:
             raise ValueError(f"its run lengths are of {sum(counts)} pixels, the image has {height * width}")
-        return coder.frPyObjects({"size": given, "counts": counts}, height, width)
+        return np.array(counts, np.int64)
     polygons = []
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:  # four numbers would be a box
@@ -248,7 +251,15 @@ def _run_lengths(segmentation: Any, size: tuple[int, int], coder: Any) -> Any:
         if points.ndim != 1 or not (np.abs(points) < _FAR).all():  # nor is it true of what is no number
             raise ValueError(f"a polygon has points that are no numbers, or far outside: {abridged(polygon)}")
         polygons.append(points.tolist())
-    return coder.merge(coder.frPyObjects(polygons, height, width))
+    merged = coder.merge(coder.frPyObjects(polygons, height, width))
+    return np.array(_uncompressed(merged["counts"].decode()), np.int64)
+
+
+def _paint(column: NDArray[np.uint8], counts: NDArray[np.int64], value: int) -> None:
+    """Set what a shape covers, in an image that is one column after the other, without a plane for the shape."""
+    ends = np.cumsum(counts)
+    for start, end in zip(ends[:-1:2].tolist(), ends[1::2].tolist(), strict=True):
+        column[start:end] = value
 
 
 def _uncompressed(text: str) -> list[int]:

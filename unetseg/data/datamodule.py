@@ -3,14 +3,14 @@
 import inspect
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from unetseg.config import Mode
+from unetseg.config import Mode, plain
 from unetseg.data.cache import CachedSource
 from unetseg.data.dataset import Item, SegmentationDataset
 from unetseg.data.labels import MaskFormat, ValueMap
@@ -20,7 +20,7 @@ from unetseg.data.opening import open_sources, shard_settings
 from unetseg.data.shards import ShardSource
 from unetseg.data.sources import FileSource, Source
 from unetseg.data.splits import Split
-from unetseg.data.streaming import training_loader
+from unetseg.data.streaming import ShardSampler, training_loader
 from unetseg.data.survey import check_not_binary
 from unetseg.data.transforms import TrainingTransform
 from unetseg.errors import DataError
@@ -159,9 +159,11 @@ class SegmentationDataModule(LightningDataModule):
         readers = [source.mask_reader for source in self.sources.values() if isinstance(source, FileSource)]
         self._perhaps_binary = any(isinstance(reader, IndexMaskReader) and reader.perhaps_binary for reader in readers)
         self._cache_bytes = round(cache_gb * 1e9)
+        self._sampler: ShardSampler | None = None
+        self._resumed: dict[str, int] = {}
         self.save_hyperparameters(
             # what shards say of themselves, too, for a prediction must read images as they were read here
-            _plain(arguments | {"mask_format": self.labels.mask_format, "max_value": self.image_reader.max_value})
+            plain(arguments | {"mask_format": self.labels.mask_format, "max_value": self.image_reader.max_value})
             | {"classes": self.labels.plain_classes},
             # Without it Lightning leaves a cycle that keeps the caller's variables alive: loaders, workers.
             frame=inspect.currentframe(),
@@ -212,11 +214,22 @@ class SegmentationDataModule(LightningDataModule):
                 self._cache_bytes -= cached.num_bytes
                 self.sources[split] = cached
 
+    def state_dict(self) -> dict[str, int]:
+        """Where an epoch over shards has come to, for Lightning's checkpoints; nothing of files."""
+        return {} if self._sampler is None else self._sampler.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next training loader go on there; over files, epochs begin anew."""
+        self._resumed = state_dict
+        # Lightning looks for a place in the loader alone
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
+
     def train_dataloader(self) -> DataLoader[Item]:
         """Return a loader of shuffled, augmented crops in batches of ``batch_size``.
 
         Raises:
-            DataError: if the data set has no train split.
+            DataError: if the data set has no train split; or, when it begins, if it shall go on within an epoch of
+                other shards, batches or processes.
         """
         self._transform.rank = self._rank
         dataset = SegmentationDataset(self._source("train"), self._transform)
@@ -224,7 +237,7 @@ class SegmentationDataModule(LightningDataModule):
         drop_last = math.ceil(len(dataset) / self._world_size) >= self.batch_size
         options = loader_options(self.num_workers, rank=self._rank)
         if "train" in self._shards:
-            return training_loader(
+            loader = training_loader(
                 dataset,
                 self._shards["train"].shard_sizes,
                 batch_size=self.batch_size,
@@ -234,6 +247,11 @@ class SegmentationDataModule(LightningDataModule):
                 rank=self._rank,
                 **options,
             )
+            self._sampler = loader.shard_sampler
+            if self._resumed:
+                self._sampler.load_state_dict(self._resumed)
+                self._resumed = {}
+            return loader
         return DataLoader(dataset, batch_size=self.batch_size, shuffle=True, drop_last=drop_last, **options)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -258,6 +276,12 @@ class SegmentationDataModule(LightningDataModule):
         if split not in self.sources:
             where = self.root or self.hparams["shards"]
             fix = f"add {split}.txt, or {split}/ beside the others" if self.root else "pack data that has one"
+            if self.hparams["coco"] or self.hparams["manifest"]:
+                fix = (
+                    f"add it to --data.coco: '{{..., {split}: FILE.json}}'"
+                    if self.hparams["coco"]
+                    else "list its pairs"
+                )
             raise DataError(f"{where} has no {split} split; {fix}")
         return self.sources[split]
 
@@ -288,17 +312,6 @@ def _exclusive(transforms: Any, **options: object) -> Any:
             f"--data.{beside[0]} and --data.transforms don't go together: the transforms take its place; leave one out"
         )
     return transforms
-
-
-def _plain(value: Any) -> Any:
-    """As lists, dictionaries, text and Python's numbers."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _check_least(option: str, value: float | None, least: int) -> None:

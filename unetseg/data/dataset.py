@@ -80,26 +80,27 @@ class SegmentationDataset(Dataset[Item]):
 
 
 class WholeImages(Dataset[list[Item]]):
-    """Whole pairs by lists of numbers, as `unetseg.data.batching.SizeBatches` draws them.
+    """Whole pairs by the number of their batch, as `unetseg.data.batching.DistributedBatches` deals them.
 
-    A number below 0, ``~i``, is pair i with a mask that is ignored altogether, which doesn't count.
+    A number below 0, ``~i``, is the first pair of batch i with a mask that is ignored altogether, which doesn't count.
 
     Args:
         source: where the pairs come from.
+        batches: numbers of the pairs in each batch.
         ignore_index: value of mask pixels that don't count.
     """
 
-    def __init__(self, source: Source, ignore_index: int) -> None:
+    def __init__(self, source: Source, batches: Sequence[Sequence[int]], ignore_index: int) -> None:
         self.pairs = SegmentationDataset(source)
+        self.batches = batches
         self.ignore_index = ignore_index
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.batches)
 
-    def __getitem__(self, indices: Sequence[int]) -> list[Item]:
+    def __getitem__(self, batch: int) -> list[Item]:
         """Return the pairs of a batch."""
-        return [self.pairs[index] if index >= 0 else self._uncounted(~index) for index in indices]
-
-    def _uncounted(self, index: int) -> Item:
-        item = self.pairs[index]
-        return Item(image=item["image"], mask=torch.full_like(item["mask"], self.ignore_index), name=None)
+        if batch >= 0:
+            return [self.pairs[index] for index in self.batches[batch]]
+        item = self.pairs[self.batches[~batch][0]]
+        return [Item(image=item["image"], mask=torch.full_like(item["mask"], self.ignore_index), name=None)]

@@ -245,7 +245,13 @@ def _decode_tiff(data: bytes, channels: int, stored_values: bool) -> Decoded:
         if stored_values and kind == "MINISWHITE" and bits > 1:
             raise OSError("its white is 0, so that its values may be meant either way; save it as a PNG")
         # a page beside the first may also be a smaller copy, which isn't in the first series
-        as_pages = channels not in (1, 3) and len(tiff.series[0].pages) > 1
+        pages = len(tiff.series[0].pages)
+        as_pages = pages > 1 and channels > 1 and (channels != 3 or samples == 1)
+        if as_pages and channels == 3 != pages:
+            raise OSError(
+                f"it has {pages} pages of one channel; where they are channels, say so (--data.in_channels {pages}), "
+                f"otherwise save the one that is meant"
+            )
         colours = samples == 1 or (kind == "RGB" and samples == 3) or kind in _CONVERTED_COLOURS
         shallow = bits <= 8 and page.sampleformat == tifffile.SAMPLEFORMAT.UINT
         if shallow and colours and not as_pages and page.compression in _PILLOW_COMPRESSIONS:

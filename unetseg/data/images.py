@@ -85,6 +85,11 @@ class ImageReader:
     def _scale(self, pixels: NDArray[Any], name: str | os.PathLike[str]) -> Pixels:
         if pixels.dtype == np.uint8 and self.max_value in (None, 255):
             return pixels
+        if pixels.dtype == np.uint8 and (self.max_value or 0) > 255:
+            raise ImageError(
+                f"{name} has 8 bits a channel, which hold no more than 255, and full brightness is said to be "
+                f"{self.max_value:g} (max_value); save all images with the same depth"
+            )
         largest = 65535 if self.max_value is None and pixels.dtype == np.uint16 else self.max_value
         if pixels.dtype.kind not in "uif" or largest is None:
             shown = f" ({pixels.min()} to {pixels.max()})" if pixels.dtype.kind in "uif" else ""

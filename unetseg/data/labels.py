@@ -116,6 +116,12 @@ def parse_labels(
         raise DataError(f"--data.mask_format binary needs exactly two classes; got {abridged(names)}")
     if mask_format == "multilabel" and ignore_index < 2:
         raise DataError(f"ignore_index {ignore_index}: in multilabel masks 0 is no and 1 is yes; give 2 to 255")
+    produced = mask_format == "binary" or colors or value_map is not None
+    if produced and ignore_index < len(names):
+        raise DataError(
+            f"ignore_index {ignore_index} is the index of a class, which would be ignored: masks of this kind are read "
+            f"as 0..{len(names) - 1}; give {len(names)} to 255"
+        )
     if value_map is not None:
         value_map = _checked_value_map(value_map, names, mask_format)
     return Labels(tuple(names), mask_format, int(ignore_index), colors, value_map)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from unetseg.data.batching import SizeBatches, group_by_size
+from unetseg.data.batching import DistributedBatches, group_by_size
 from unetseg.data.dataset import WholeImages, collate
 from unetseg.data.sources import Source
 from unetseg.data.transforms import initialise_worker
@@ -19,9 +19,10 @@ _HEADER_THREADS = 8
 
 
 def default_num_workers() -> int:
-    """Half of the cores that this process may use, from 1 to 8."""
+    """Half of the cores that this process may use, shared with others of its run, from 1 to 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // 2))
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # of a distributed run, on this machine
+    return max(1, min(8, cores // (2 * processes)))
 
 
 def loader_options(num_workers: int, *, rank: int = 0) -> dict[str, Any]:
@@ -72,8 +73,8 @@ def whole_image_loader(
         limit = {"max_pixels": max_pixels} if max_images is None else {"max_images": max_images}
         batches = group_by_size(sizes, **limit)
     return DataLoader(
-        WholeImages(source, ignore_index),
+        WholeImages(source, batches, ignore_index),
         batch_size=None,
-        sampler=SizeBatches(batches, num_replicas=num_replicas, rank=rank),
+        sampler=DistributedBatches(len(batches), num_replicas=num_replicas, rank=rank),
         **loader_options(num_workers, rank=rank),
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.data.decoding import Decoded, decode, read_bytes
+from unetseg.data.mask_files import Color, color_codes, color_of, decode_mask, read_binary, values_of, without_alpha
 from unetseg.errors import DataError, MaskSizeError, MaskValueError, abridged
 
 __all__ = [
@@ -21,11 +21,8 @@ __all__ = [
     "IndexMaskReader",
     "MaskReader",
     "MultilabelMaskReader",
-    "mask_colors",
-    "mask_values",
 ]
 
-Color = tuple[int, int, int]
 IGNORE: Literal["ignore"] = "ignore"
 """What stands for "no class" where classes are named."""
 
@@ -75,8 +72,8 @@ class IndexMaskReader:
 
     def __call__(self, mask: str | os.PathLike[str], size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read a file, see `MaskReader`."""
-        decoded = _decode_mask(mask, stored_values=True)
-        values = _values(decoded, mask)
+        decoded = decode_mask(mask, stored_values=True)
+        values = values_of(decoded, mask)
         classes = self.classes_of(values, mask)
         if decoded.palette is not None:
             self._check_palette(decoded.palette, values, mask)
@@ -141,7 +138,7 @@ class BinaryMaskReader:
 
     def __call__(self, mask: str | os.PathLike[str], size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read a file, see `MaskReader`."""
-        return _read_binary(mask)
+        return read_binary(mask)
 
 
 @dataclass(frozen=True)
@@ -168,7 +165,7 @@ class ColorMaskReader:
 
     def __call__(self, mask: str | os.PathLike[str], size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read a file, see `MaskReader`."""
-        pixels = _without_alpha(_decode_mask(mask, stored_values=False), mask)
+        pixels = without_alpha(decode_mask(mask, stored_values=False), mask)
         if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 3):
             raise DataError(
                 f"{mask}: {pixels.shape[2]} channels of {pixels.dtype} aren't the colours of a mask; save it as an "
@@ -179,10 +176,10 @@ class ColorMaskReader:
     def classes_of(self, pixels: NDArray[np.uint8], name: str | os.PathLike[str]) -> NDArray[np.uint8]:
         """Classes (H, W) of RGB colours (H, W, 3); ``name`` is what an error calls them."""
         known, classes = self._table
-        found, stray = _looked_up(_codes(pixels), known, classes)
+        found, stray = _looked_up(color_codes(pixels), known, classes)
         if stray:
             most_first = sorted(stray, key=lambda code: -stray[code])
-            colours = [f"{_color(code)} ({stray[code]} pixels)" for code in most_first]
+            colours = [f"{color_of(code)} ({stray[code]} pixels)" for code in most_first]
             raise MaskValueError(
                 f"{name} holds colours that belong to no class: {abridged(colours)}; give each a class in "
                 f"--data.classes, or list it there under {IGNORE}"
@@ -193,7 +190,7 @@ class ColorMaskReader:
     def _table(self) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         """Colours as numbers in ascending order, and their classes."""
         pairs = [*self.colors.items(), *((color, self.ignore_index) for color in self.ignored)]
-        codes = _codes(np.array([color for color, _ in pairs], np.uint8))
+        codes = color_codes(np.array([color for color, _ in pairs], np.uint8))
         order = np.argsort(codes)
         return codes[order], np.array([index for _, index in pairs], np.uint8)[order]
 
@@ -211,92 +208,13 @@ class MultilabelMaskReader:
 
     def __call__(self, mask: Mapping[str, Path], size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read the files of a sample, see `MaskReader`."""
-        planes = {name: _read_binary(path) for name, path in mask.items()}
+        planes = {name: read_binary(path) for name, path in mask.items()}
         sizes = {plane.shape for plane in planes.values()} or {size}
         if len(sizes) > 1:
             shown = ", ".join(f"{mask[name]} is {p.shape[1]} x {p.shape[0]}" for name, p in planes.items())
             raise MaskSizeError(f"the masks of an image must have one size (width x height): {shown}")
         absent = np.zeros(sizes.pop(), np.uint8)
         return np.stack([planes.get(name, absent) for name in self.classes], axis=-1)  # (H, W) -> (H, W, classes)
-
-
-def mask_values(path: str | os.PathLike[str]) -> set[int]:
-    """Tell which values a mask file holds, whatever they mean.
-
-    Raises:
-        DataError: if the file can't be read or isn't an index mask.
-    """
-    return set(np.unique(_read_values(path)).tolist())
-
-
-def mask_colors(path: str | os.PathLike[str]) -> set[Color]:
-    """Tell which RGB colours a mask file holds; none where it holds indices.
-
-    Raises:
-        DataError: if the file can't be read.
-    """
-    pixels = _without_alpha(_decode_mask(path, stored_values=True), path)
-    if pixels.dtype != np.uint8 or pixels.shape[2] != 3:
-        return set()
-    red_green_blue = (_color(code) for code in np.unique(_codes(pixels)))
-    return {(red, green, blue) for red, green, blue in red_green_blue}
-
-
-def _decode_mask(path: str | os.PathLike[str], *, stored_values: bool) -> Decoded:
-    data = read_bytes(path, DataError)
-    decoded = decode(data, path, stored_values=stored_values, failure=DataError)
-    if decoded.lossy:
-        raise DataError(f"{path}: a {decoded.lossy} mask, whose compression changes classes; save masks as PNG")
-    if decoded.converted:
-        raise DataError(f"{path}: {decoded.converted} colours aren't exact; save the mask as an RGB or grey PNG")
-    return decoded
-
-
-def _read_values(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read a mask's raw values, (H, W) of any integer dtype."""
-    return _values(_decode_mask(path, stored_values=True), path)
-
-
-def _read_binary(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read where a mask isn't 0, (H, W) of 0 and 1."""
-    decoded = _decode_mask(path, stored_values=True)
-    values = _values(decoded, path)
-    if decoded.palette is not None and decoded.palette[0].any():
-        white_ground = [0] if decoded.palette[0].min() == 255 else []
-        swapped = np.intersect1d(values, [*white_ground, *np.flatnonzero(~decoded.palette.any(axis=1))])
-        if swapped.size:
-            colours = "; ".join(f"{index} is {decoded.palette[index].tolist()}" for index in swapped)
-            raise DataError(
-                f"{path}: in its palette {colours}, so that its values and its colours contradict each other; save it "
-                f"as an 8-bit grey PNG, without a palette"
-            )
-    return np.array(values != 0, dtype=np.uint8)
-
-
-def _values(decoded: Decoded, path: str | os.PathLike[str]) -> NDArray[Any]:
-    pixels = _without_alpha(decoded, path)
-    if pixels.dtype.kind not in "iu":
-        raise DataError(
-            f"{path}: {pixels.dtype} values aren't class indices; save the mask as an 8-bit PNG of one channel"
-        )
-    if pixels.shape[2] > 1 and (pixels != pixels[..., :1]).any():
-        raise DataError(
-            f"{path}: a colour mask, and colours aren't class indices; say which colour is which class with "
-            f"--data.classes '{{road: [128, 64, 128], ...}}', or save it as an 8-bit PNG of one channel"
-        )
-    return pixels[..., 0]
-
-
-def _without_alpha(decoded: Decoded, path: str | os.PathLike[str]) -> NDArray[Any]:
-    if not decoded.alpha:
-        return decoded.pixels
-    pixels, alpha = decoded.pixels[..., :-1], decoded.pixels[..., -1]
-    if alpha.min() < alpha.max() and (pixels == pixels[0, 0]).all():
-        raise DataError(
-            f"{path}: it has one colour, and what it shows is in its alpha channel, which isn't read; save it as an "
-            f"8-bit PNG of one channel"
-        )
-    return pixels
 
 
 def _looked_up(
@@ -323,16 +241,3 @@ def _looked_up(
         value = int(runs[run])
         stray[value] = stray.get(value, 0) + int(lengths[run])
     return np.repeat(classes[place], lengths).reshape(values.shape), dict(sorted(stray.items()))
-
-
-def _codes(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """One number a colour, (..., 3) -> (...)."""
-    codes = pixels[..., 0].astype(np.int32)
-    for channel in (1, 2):
-        codes <<= 8
-        codes |= pixels[..., channel]
-    return codes
-
-
-def _color(code: int) -> list[int]:
-    return [int(code) >> 16, int(code) >> 8 & 255, int(code) & 255]

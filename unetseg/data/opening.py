@@ -45,7 +45,10 @@ def open_sources(
         DataError: if there is no such data set, or what was said doesn't go together.
     """
     if root is not None and shards is not None:
-        raise DataError("--data.root and --data.shards both say where the data is; leave one of them out")
+        raise DataError(
+            f"--data.root {root} and --data.shards {shards} both say where the data is; leave one of them out, or set "
+            f"the one that a checkpoint brings to null"
+        )
     reader = ImageReader(in_channels, max_value)
     if root is not None:
         labels, files = open_files(

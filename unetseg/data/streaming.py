@@ -138,10 +138,18 @@ class ShardSampler(DistributedSampler[int]):
 
 
 class ShardLoader(DataLoader[Any]):
-    """A `DataLoader` over a `ShardSampler`, whose place in the epoch Lightning keeps in its checkpoints.
+    """A `DataLoader` over a `ShardSampler`, which it tells how far the epoch has come.
 
-    Batches count when they are given out. Those that workers have prepared beyond them are made again in a new run.
+    Batches count when they are given out. Those that workers have prepared beyond them are made again in a new run. It
+    has no state of its own for Lightning to keep: Lightning would restore that only after the task has asked for the
+    number of its steps, which sets the loaders up for good. The data module keeps the sampler's.
     """
+
+    @property
+    def shard_sampler(self) -> ShardSampler:
+        """The sampler."""
+        sampler: ShardSampler = self.sampler  # type: ignore[assignment]  # torch types it as any iterable
+        return sampler
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch promises a class of its own, which nobody needs
         # Nothing is begun before the first batch is asked for: Lightning names the epoch after it has asked for an
@@ -150,20 +158,6 @@ class ShardLoader(DataLoader[Any]):
             if isinstance(self.sampler, ShardSampler):  # not where Lightning's overfit_batches has replaced it
                 self.sampler.count_batch()
             yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Where the epoch has come to."""
-        return self.sampler.state_dict() if isinstance(self.sampler, ShardSampler) else {}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on there; ``len`` remains that of the whole epoch.
-
-        Raises:
-            DataError: in the next pass, if the checkpoint is from within an epoch of other batches, processes or
-                shards.
-        """
-        if isinstance(self.sampler, ShardSampler) and state:
-            self.sampler.load_state_dict(state)
 
 
 def training_loader(

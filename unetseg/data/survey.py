@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from unetseg.data.masks import mask_colors, mask_values
+from unetseg.data.mask_files import mask_colors, mask_values
 from unetseg.data.splits import Sample
 from unetseg.errors import DataError, abridged
 

@@ -1,6 +1,8 @@
 """What prediction leaves behind for an image: its mask, or its masks, and perhaps an overlay."""
 
+import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ class MaskWriter:
         count = len(predictor.classes)
         # black is for the first class, or for none
         self.colors = list(predictor.colors or (palette(count + 1)[1:] if self.multilabel else palette(count)))
-        self.class_folders = [re.sub(r"[^\w -]", "_", name) for name in predictor.classes]
+        self.class_folders = _folder_names(predictor.classes)
         folders = self.class_folders if self.multilabel else None
         write_legend(folder, predictor.classes, self.colors, class_folders=folders)
 
@@ -56,3 +58,14 @@ class MaskWriter:
             colors = [(0, 0, 0), *self.colors]
         if self.overlays:
             write_overlay(path.with_suffix(".overlay.jpg"), image, shown, colors)
+
+
+def _folder_names(classes: Sequence[str]) -> list[str]:
+    """A folder's name for each class: its own where it can be, and another for each."""
+    names: list[str] = []
+    for name in classes:
+        plain = re.sub(r'^[. ]+|[\\/:*?"<>|\x00-\x1f]|[. ]+$', "_", name)  # what no system's file names hold
+        taken = {other.casefold() for other in names}
+        free = (f"{plain}_{i}" for i in itertools.count(2))
+        names.append(plain if plain.casefold() not in taken else next(n for n in free if n.casefold() not in taken))
+    return names
