@@ -150,7 +150,10 @@ def test_channels_and_their_statistics_must_agree(squares: Path, capsys: pytest.
     assert main([*own, "--data.in_channels=4", "--model.mean=[0.5, 0.5, 0.5]"]) == 1
     assert "mean has 3 values; the image has in_channels=4" in capsys.readouterr().err
     assert main([*own, "--data.in_channels=4"]) == 1
-    assert "has 3 channels, and 4 are wanted. If all images have 3, use --data.in_channels 3" in capsys.readouterr().err
+    assert (
+        "has 3 channels, and 4 are wanted. If all images have 3, train with --data.in_channels 3"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_checkpoint_fixes_the_kind_of_labels(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,7 +165,8 @@ class SegmentationTask(pl.LightningModule):
         self.val_iou.update(decide(logits, self.mode).long(), batch["mask"].long())
         # an image at a time, so that the mean doesn't depend on how they are batched
         losses = [self.loss(one[None], mask[None]) for one, mask in zip(logits, batch["mask"], strict=True)]
-        self.val_loss.update(torch.stack(losses)[: len(batch["name"])])  # none of an image that doesn't count
+        labelled = (batch["mask"] != self.loss.ignore_index).flatten(1).any(dim=1)  # the others' loss is 0 of nothing
+        self.val_loss.update(torch.stack(losses)[labelled])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Confusion matrix of whole images."""

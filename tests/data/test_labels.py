@@ -90,7 +90,7 @@ def test_binary_and_multilabel(tmp_path):
             "--data.value_map doesn't go with colours in --data.classes; leave one of them",
         ),
         (["a", "b"], {"value_map": {}}, "value_map is empty; give a class for each value"),
-        (["a", "b"], {"value_map": {"7": 0}}, "'7': 0 isn't a value and its class, such as 7: 0, or 8: ignore"),
+        (["a", "b"], {"value_map": {"seven": 0}}, "'seven': 0 isn't a value and its class, such as 7: 0, or 8: ignore"),
         (["a", "b"], {"value_map": {True: 0}}, "True: 0 isn't a value and its class"),
         (["a", "b"], {"value_map": {7: "road"}}, "7: 'road' isn't a value and its class"),
         (["a", "b"], {"value_map": {7: 2}}, r"value 7 has class 2; the 2 classes are 0\.\.1"),
@@ -117,6 +117,10 @@ def test_labels_can_be_sent_to_a_worker(tmp_path):
     labels = pickle.loads(pickle.dumps(parse_labels(STREET)))
     Image.fromarray(np.array([[[0, 0, 230], [0, 0, 0]]], np.uint8)).save(tmp_path / "a.png")
     assert labels.mask_reader()(tmp_path / "a.png", (1, 2)).tolist() == [[1, 255]]
+
+
+def test_values_may_be_written_as_words_as_json_does():
+    assert parse_labels(["a", "b"], value_map={"7": 0, "-1": 1}).value_map == {7: 0, -1: 1}
 
 
 @pytest.mark.parametrize(

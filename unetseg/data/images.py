@@ -78,7 +78,7 @@ class ImageReader:
         if pixels.shape[2] == self.in_channels or (pixels.shape[2], self.in_channels) in ((1, 3), (3, 1)):
             return pixels
         raise ImageError(
-            f"{name} has {there} channels, and {self.in_channels} are wanted. If all images have {there}, use "
+            f"{name} has {there} channels, and {self.in_channels} are wanted. If all images have {there}, train with "
             f"--data.in_channels {there}"
         )
 

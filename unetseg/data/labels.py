@@ -185,7 +185,8 @@ def _checked_value_map(value_map: Mapping[Any, Any], names: Sequence[str], mask_
     if not value_map:
         raise DataError("--data.value_map is empty; give a class for each value: '{7: 0, 8: 1, 0: ignore}'")
     checked: ValueMap = {}
-    for value, target in value_map.items():
+    for key, target in value_map.items():
+        value = int(key) if isinstance(key, str) and key.removeprefix("-").isdecimal() else key  # JSON's keys are words
         if type(value) is not int or (target != IGNORE and type(target) is not int):
             raise DataError(
                 f"--data.value_map: {value!r}: {target!r} isn't a value and its class, such as 7: 0, or 8: {IGNORE}"
