@@ -205,7 +205,9 @@ def test_grey_is_repeated_as_rgb(tmp_path: Path, dtype: type):
 def test_other_channels_are_refused(tmp_path: Path, there: int, wanted: int):
     pixels = random(7, 5) if there == 1 else random(7, 5, there)
     path = save_tiff(pixels, tmp_path / "a.tif", photometric="minisblack")
-    expected = rf"a\.tif has {there} channels, and {wanted} are wanted. If all images have {there}, train with --data.in_"
+    expected = (
+        rf"a\.tif has {there} channels, and {wanted} are wanted. If all images have {there}, train with --data.in_"
+    )
     with pytest.raises(ImageError, match=expected):
         ImageReader(wanted)(path)
 
