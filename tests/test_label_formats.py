@@ -166,3 +166,19 @@ def test_a_checkpoint_fixes_the_kind_of_labels(squares: Path, capsys: pytest.Cap
     assert "--data.mask_format is multilabel; " in capsys.readouterr().err
     assert main(["test", f"--ckpt_path={BEST}", "--data.in_channels=1"]) == 1
     assert "--data.in_channels is 1; runs/version_0/best.ckpt was trained with 3" in capsys.readouterr().err
+
+
+def test_a_single_class_of_which_a_pixel_has_any_number(squares: Path) -> None:
+    (squares / "masks").rename(squares / "square")
+    (squares / "masks").mkdir()
+    (squares / "square").rename(squares / "masks" / "square")
+    assert fit_and_test(squares, "--data.mask_format=multilabel")["val_iou_square"]
+    assert list(Path("runs").rglob("best.ckpt")) == [Path(BEST)]  # a test leaves no copy
+
+
+def test_a_coco_category_is_not_the_ground(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "val"):
+        (squares / f"{split}.json").write_text(json.dumps(coco_of(squares / "masks", split)))
+    own = [f"--data.root={squares}", "--data.coco={train: train.json, val: val.json}"]
+    assert main(["fit", *own, "--data.classes=[square, other]", *TINY]) == 1
+    assert "square is a category; put another name before it: [background, square, other]" in capsys.readouterr().err

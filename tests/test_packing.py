@@ -106,7 +106,7 @@ def test_mistakes_are_explained(squares: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"root": "x"}, "--data.root and --data.shards both say where the data is"),
+        ({"root": "x"}, "--data.root x and --data.shards shards both say where the data is"),
         ({"in_channels": 4}, r"in_channels is 4: shards was packed with 3; give --data\.in_channels 3"),
         ({"ignore_index": 7}, r"ignore_index is 7: shards was packed with 255"),
         ({"max_value": 99}, r"max_value is 99: shards was packed with None; leave it out"),

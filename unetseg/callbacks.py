@@ -24,9 +24,11 @@ class BestAndLastCheckpoint(ModelCheckpoint):
 
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="val_iou", mode="max", save_last=True, enable_version_counter=False)
+        self._is_fitting = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write into the run's folder, the one that the logger chose."""
+        self._is_fitting = stage == "fit"
         if self.dirpath is None and stage == "fit":
             # the same on every process; absolute, so that a resumed run finds it from elsewhere
             self.dirpath = os.path.abspath(trainer.log_dir or trainer.default_root_dir)
@@ -35,7 +37,9 @@ class BestAndLastCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the earlier run's best."""
         earlier = Path(state_dict["best_model_path"])
-        if self.dirpath is None or not earlier.is_file() or state_dict["best_model_score"] is None:
+        if not self._is_fitting or self.dirpath is None:  # a validation or a test leaves no checkpoint
+            return
+        if not earlier.is_file() or state_dict["best_model_score"] is None:
             return
         best = Path(self.dirpath) / "best.ckpt"
         if earlier.resolve() != best.resolve():

@@ -55,7 +55,7 @@ class PerLabelIoU(MultilabelJaccardIndex):
 
     Shape:
         - update: predictions (N, classes, H, W) of 0 and 1, and masks of one shape, integer tensors
-        - compute: (classes,) float32 in [0, 1], or nan
+        - compute: (classes,) float32 in [0, 1], or nan; of one class a scalar
 
     Source: ``torchmetrics.classification.MultilabelJaccardIndex``.
 

@@ -190,7 +190,7 @@ class SegmentationTask(pl.LightningModule):
         self._log_iou("test", self.test_iou)
 
     def _log_iou(self, prefix: str, metric: PerClassIoU | PerLabelIoU) -> None:
-        iou = metric.compute()
+        iou = metric.compute().reshape(-1)  # torchmetrics makes a scalar of one class
         _reset(metric)
         present = {name: value for name, value in zip(self.classes, iou, strict=True) if not value.isnan()}
         named = {f"{prefix}_iou_{name}": value for name, value in present.items()}

@@ -98,6 +98,11 @@ def _open_coco(
     if classes is None:
         classes = [*ground, *(name for name in names if name not in ground)]
     labels = parse_labels(classes, mask_format=mask_format, ignore_index=ignore_index)
+    if ground and labels.classes[0] in names and labels.classes[0] != BACKGROUND:
+        raise DataError(
+            f"--data.classes: the first class is what no shape covers, and {labels.classes[0]} is a category; put "
+            f"another name before it: [{BACKGROUND}, {', '.join(labels.classes)}]"
+        )
     if unknown := [name for name in labels.classes[len(ground) :] if name not in names]:
         first = f"; the first class, {labels.classes[0]}, is what no shape covers" if ground else ""
         raise DataError(f"--data.classes: {unknown[0]} is no category; there are {', '.join(names)}{first}")
