@@ -143,9 +143,8 @@ def main() -> None:
         "samples_per_second": measure(args, recipe),
         "recipe": str(args.config),
         "command": f"python benchmarks/loading.py --config {args.config} --root DIR --device {args.device} "
-        f"--dtype {args.dtype} --workers {' '.join(map(str, args.workers))}",
-        "steps": args.steps,
-        "repetitions": args.repetitions,
+        f"--dtype {args.dtype} --workers {' '.join(map(str, args.workers))} --steps {args.steps} "
+        f"--repetitions {args.repetitions}",
         "machine": {
             "device": torch.cuda.get_device_name() if cuda else cpu_name(),
             "cores": os.cpu_count(),

@@ -1,6 +1,7 @@
 """Batches have the promised form, their augmentations the promised differences, and checkpoints load."""
 
 import itertools
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -390,3 +391,22 @@ def test_workers_are_half_the_cores_up_to_eight(monkeypatch: pytest.MonkeyPatch,
     data = SegmentationDataModule()
     assert data.num_workers == workers
     assert data.val_dataloader().persistent_workers
+
+
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        ({"manifest": "pairs.csv"}, r"give some of the pairs in pairs\.csv this split"),
+        ({"coco": {"train": "all.json", "val": "all.json"}}, r"add its file to --data\.coco: '\{\.\.\., test: FILE"),
+        ({"coco": "all.json"}, r"add test\.txt$"),
+    ],
+)
+def test_a_missing_split_is_added_where_splits_are_said(root: Path, options: dict[str, Any], fix: str):
+    rows = [f"images/{name}.png,masks/{name}.png,{split}" for name, split in (("a", "train"), ("b", "val"))]
+    (root / "pairs.csv").write_text("\n".join(["image,mask,split", *rows]))
+    images = [{"id": i, "file_name": f"{i}.png", "height": SIZES[i][0], "width": SIZES[i][1]} for i in "abcd"]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "cell"}]}
+    (root / "all.json").write_text(json.dumps(content))
+    (root / "test.txt").unlink()
+    with pytest.raises(DataError, match=f"has no test split; {fix}"):
+        make(root, **options).test_dataloader()

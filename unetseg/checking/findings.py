@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from unetseg.data.labels import Labels
 from unetseg.data.sources import FileSource, Source
 from unetseg.data.splits import Split
+from unetseg.data.survey import only_zero_and_255
 from unetseg.errors import MaskSizeError, MaskValueError, UnetsegError, abridged
 
 __all__ = [
@@ -103,12 +104,8 @@ def about_stray_values(pair: PairName, values: Sequence[int], labels: Labels) ->
 
 
 def about_zero_and_255(splits: Iterable[Split], labels: Labels) -> Finding:
-    """Say that a class is taken for ignored pixels, with the advice of `unetseg.data.survey.check_not_binary`."""
-    return Finding(
-        "zero_and_255",
-        f"{', '.join(splits)}: the masks hold only 0 and 255, and 255 is ignored: class 1 ({labels.classes[1]}) never "
-        f"occurs; if 255 means that class, use --data.mask_format binary",
-    )
+    """Say in which splits a class is taken for ignored pixels."""
+    return Finding("zero_and_255", f"{', '.join(splits)}: {only_zero_and_255(labels.classes)}")
 
 
 def about_copies(copies: Iterable[tuple[PairName, bytes]]) -> list[Finding]:

@@ -109,11 +109,7 @@ class Tally:
     @property
     def only_zero_and_255(self) -> bool:
         """Whether a class is taken for ignored pixels, as `unetseg.data.survey.check_not_binary` would find."""
-        labels = self.labels
-        indices = labels.mask_format == "index" and not labels.colors and labels.value_map is None
-        if not indices or (len(labels.classes), labels.ignore_index) != (2, 255):
-            return False
-        return bool(self.ignored_pixels.any()) and not self.class_pixels[1]
+        return self.labels.perhaps_binary and bool(self.ignored_pixels.any()) and not self.class_pixels[1]
 
     def figures(self) -> SplitFigures:
         """Sum up."""

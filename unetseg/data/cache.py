@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unetseg.data.sources import Pair, Source
+from unetseg.data.sources import Pair, Source, read_sizes
 from unetseg.errors import DataError
 
 __all__ = ["CachedSource"]
@@ -39,8 +39,8 @@ class CachedSource:
         self.source = source
         image, mask, _ = source.read(0)
         per_pixel = image.shape[2] * image.itemsize + (1 if mask.ndim == 2 else mask.shape[2])
-        pixels = (height * width for height, width in map(source.size, range(len(source))))
-        ends = itertools.accumulate(per_pixel * count for count in pixels)
+        self._sizes = read_sizes(source)
+        ends = itertools.accumulate(per_pixel * height * width for height, width in self._sizes)
         self._ends = list(itertools.takewhile(lambda end: end <= max_bytes, ends))
         self.num_cached = len(self._ends)
         self.num_bytes = self._ends[-1] if self._ends else 0
@@ -64,7 +64,7 @@ class CachedSource:
 
     def size(self, index: int) -> tuple[int, int]:
         """(H, W) of a pair."""
-        return self.source.size(index)
+        return self._sizes[index]
 
     def read(self, index: int) -> Pair:
         """Copy a pair from memory, or read it, see `unetseg.data.sources.Source`."""

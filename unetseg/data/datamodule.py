@@ -274,15 +274,16 @@ class SegmentationDataModule(LightningDataModule):
 
     def _source(self, split: Split) -> Source:
         if split not in self.sources:
-            where = self.root or self.hparams["shards"]
-            fix = f"add {split}.txt, or {split}/ beside the others" if self.root else "pack data that has one"
-            if self.hparams["coco"] or self.hparams["manifest"]:
-                fix = (
-                    f"add it to --data.coco: '{{..., {split}: FILE.json}}'"
-                    if self.hparams["coco"]
-                    else "list its pairs"
-                )
-            raise DataError(f"{where} has no {split} split; {fix}")
+            coco, manifest = self.hparams["coco"], self.hparams["manifest"]
+            if manifest:
+                fix = f"give some of the pairs in {manifest} this split"
+            elif isinstance(coco, dict):
+                fix = f"add its file to --data.coco: '{{..., {split}: FILE.json}}'"
+            elif self.root:
+                fix = f"add {split}.txt{'' if coco else f', or {split}/ beside the others'}"
+            else:
+                fix = "pack data that has one"
+            raise DataError(f"{self.root or self.hparams['shards']} has no {split} split; {fix}")
         return self.sources[split]
 
     @property

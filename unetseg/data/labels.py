@@ -53,6 +53,12 @@ class Labels:
         return "multilabel" if self.mask_format == "multilabel" else "multiclass"
 
     @property
+    def perhaps_binary(self) -> bool:
+        """Whether masks of 0 and 255 would be taken for class 0 and ignored pixels."""
+        reader = self.mask_reader()
+        return isinstance(reader, IndexMaskReader) and reader.perhaps_binary
+
+    @property
     def plain_classes(self) -> list[str] | dict[str, list[list[int]]]:
         """The classes as they can be given again: a list, or colours by name."""
         if not self.colors:

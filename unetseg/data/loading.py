@@ -1,7 +1,6 @@
 """Data loaders: workers that don't get into each other's way, and whole images batched by size."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -10,12 +9,10 @@ from torch.utils.data import DataLoader
 
 from unetseg.data.batching import DistributedBatches, group_by_size
 from unetseg.data.dataset import WholeImages, collate
-from unetseg.data.sources import Source
+from unetseg.data.sources import Source, read_sizes
 from unetseg.data.transforms import initialise_worker
 
 __all__ = ["default_num_workers", "loader_options", "whole_image_loader"]
-
-_HEADER_THREADS = 8
 
 
 def default_num_workers() -> int:
@@ -68,10 +65,8 @@ def whole_image_loader(
     if max_images == 1:
         batches = [[index] for index in range(len(source))]
     else:
-        with ThreadPoolExecutor(_HEADER_THREADS) as threads:
-            sizes = list(threads.map(source.size, range(len(source))))
         limit = {"max_pixels": max_pixels} if max_images is None else {"max_images": max_images}
-        batches = group_by_size(sizes, **limit)
+        batches = group_by_size(read_sizes(source), **limit)
     return DataLoader(
         WholeImages(source, batches, ignore_index),
         batch_size=None,

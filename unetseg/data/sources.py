@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +15,9 @@ from unetseg.data.masks import MaskReader
 from unetseg.data.splits import Sample
 from unetseg.errors import MaskSizeError
 
-__all__ = ["FileSource", "Pair", "Source"]
+__all__ = ["FileSource", "Pair", "Source", "read_sizes"]
+
+_HEADER_THREADS = 8
 
 Pair = tuple[Pixels, NDArray[np.uint8], str]
 
@@ -50,6 +53,16 @@ class Source(Protocol):
             ImageError: if the image can't be read.
         """
         ...
+
+
+def read_sizes(source: Source) -> list[tuple[int, int]]:
+    """(H, W) of all pairs, read by several threads, as each may be a trip to a disk far away.
+
+    Raises:
+        ImageError: if an image can't be read.
+    """
+    with ThreadPoolExecutor(_HEADER_THREADS) as threads:
+        return list(threads.map(source.size, range(len(source))))
 
 
 @dataclass(frozen=True)

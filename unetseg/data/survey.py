@@ -7,7 +7,7 @@ from unetseg.data.mask_files import mask_colors, mask_values
 from unetseg.data.splits import Sample
 from unetseg.errors import DataError, abridged
 
-__all__ = ["check_not_binary", "missing_classes"]
+__all__ = ["check_not_binary", "missing_classes", "only_zero_and_255"]
 
 _MASKS_LOOKED_AT = 200  # at most, to tell which values there are when no classes are given
 _COLORS_SHOWN = 8
@@ -54,7 +54,12 @@ def check_not_binary(samples: Iterable[Sample], classes: Sequence[str]) -> None:
         if seen - {0, 255}:
             return
     if 255 in seen:
-        raise DataError(
-            f"the masks hold only 0 and 255, and 255 is ignored: class 1 ({classes[1]}) never "
-            "occurs; if 255 means that class, use --data.mask_format binary"
-        )
+        raise DataError(only_zero_and_255(classes))
+
+
+def only_zero_and_255(classes: Sequence[str]) -> str:
+    """Say that a class is taken for ignored pixels, and what to do."""
+    return (
+        f"the masks hold only 0 and 255, and 255 is ignored: class 1 ({classes[1]}) never occurs; if 255 means that "
+        f"class, use --data.mask_format binary"
+    )
