@@ -38,8 +38,8 @@ Attention = Literal["none", "scse", "gate"]
 Merge = Literal["add", "concat"]
 DecoderName = Literal["unet", "unetplusplus"]
 HeadName = Literal["conv", "upsample"]
-Mode = Literal["multiclass", "multilabel"]
-"""Whether a pixel has one of the classes, or any number of them."""
+Mode = Literal["multiclass", "binary", "multilabel"]
+"""What a pixel can be: one of the classes; one of two, told by a single logit; or any number of classes."""
 
 
 def check_choice(name: str, value: object, choices: object) -> None:
