@@ -22,7 +22,10 @@ LAYERS = [
     ["unetseg.errors", "unetseg.geometry", "unetseg.config"],
     ["unetseg.nn"],
     ["unetseg.encoders", "unetseg.model", "unetseg.decision"],
-    ["unetseg.losses", "unetseg.metrics", "unetseg.optimization", "unetseg.checkpoint", "unetseg.data"],
+    [
+        *("unetseg.losses", "unetseg.metrics", "unetseg.optimization", "unetseg.checkpoint"),
+        *("unetseg.data", "unetseg.drawing"),
+    ],
     ["unetseg.task", "unetseg.callbacks"],
     ["unetseg.parser", "unetseg.data_parser", "unetseg.columns"],
     ["unetseg.inference", "unetseg.inspection", "unetseg.checking", "unetseg.packing", "unetseg.cli"],

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.data.images import Pixels
+from unetseg.drawing import class_colors, topmost
 from unetseg.inference.predictor import Predictor
-from unetseg.inference.writers import palette, write_legend, write_mask, write_overlay
+from unetseg.inference.writers import write_legend, write_mask, write_overlay
 
 __all__ = ["MaskWriter"]
 
@@ -31,9 +32,8 @@ class MaskWriter:
         self.folder = folder
         self.overlays = overlays
         self.multilabel = predictor.mode == "multilabel"
-        count = len(predictor.classes)
-        # black is for the first class, or for none
-        self.colors = list(predictor.colors or (palette(count + 1)[1:] if self.multilabel else palette(count)))
+        colors = predictor.colors or class_colors(len(predictor.classes), multilabel=self.multilabel)
+        self.colors = list(colors)
         self.class_folders = _folder_names(predictor.classes)
         folders = self.class_folders if self.multilabel else None
         write_legend(folder, predictor.classes, self.colors, class_folders=folders)
@@ -52,10 +52,7 @@ class MaskWriter:
         else:
             for class_folder, color, plane in zip(self.class_folders, self.colors, classes, strict=True):
                 write_mask(self.folder / class_folder / path.relative_to(self.folder), plane, [(0, 0, 0), color])
-            shown = np.zeros(classes.shape[1:], np.uint8)  # where classes overlap, the last one shows
-            for i, plane in enumerate(classes):
-                shown[plane == 1] = i + 1
-            colors = [(0, 0, 0), *self.colors]
+            shown, colors = topmost(classes), [(0, 0, 0), *self.colors]
         if self.overlays:
             write_overlay(path.with_suffix(".overlay.jpg"), image, shown, colors)
 

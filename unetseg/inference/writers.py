@@ -1,6 +1,5 @@
 """Masks, overlays and the legend as files; each appears whole or not at all."""
 
-import colorsys
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -11,24 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from unetseg.data.images import Pixels
+from unetseg.data.masks import Color
+from unetseg.drawing import overlay
 
-__all__ = ["palette", "preview", "write_legend", "write_mask", "write_overlay"]
-
-Color = tuple[int, int, int]
-
-
-def palette(classes: int) -> list[Color]:
-    """A colour for each class: black for the first, then hues a golden angle apart, so neighbours differ.
-
-    Example:
-        >>> palette(2)
-        [(0, 0, 0), (230, 46, 46)]
-    """
-    colors: list[Color] = [(0, 0, 0)]
-    for i in range(classes - 1):
-        rgb = colorsys.hsv_to_rgb(i * 0.381966 % 1.0, (0.8, 0.5)[i // 8 % 2], (0.9, 1.0, 0.65)[i // 4 % 3])
-        colors.append((round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2])))
-    return colors
+__all__ = ["write_legend", "write_mask", "write_overlay"]
 
 
 def write_mask(path: Path, class_map: NDArray[np.uint8], colors: Sequence[Color]) -> None:
@@ -44,21 +29,6 @@ def write_mask(path: Path, class_map: NDArray[np.uint8], colors: Sequence[Color]
     _write(path, lambda temporary: image.save(temporary, format="PNG"))
 
 
-def preview(image: Pixels) -> NDArray[np.uint8]:
-    """An image that a person can look at: RGB of the first three channels, or grey.
-
-    Args:
-        image: (H, W, C), uint8 or float32 in [0, 1].
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
-    shown = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
-    if shown.dtype == np.float32:
-        shown = (shown.clip(0, 1) * 255).round()
-    return shown.astype(np.uint8)
-
-
 def write_overlay(path: Path, image: Pixels, class_map: NDArray[np.uint8], colors: Sequence[Color]) -> None:
     """Write the image as a JPEG with the classes' colours over it; the first class stays clear.
 
@@ -68,9 +38,7 @@ def write_overlay(path: Path, image: Pixels, class_map: NDArray[np.uint8], color
         class_map: (H, W) uint8 class indices.
         colors: One for each class.
     """
-    tint = np.asarray(colors, dtype=np.float32)[class_map]
-    weight = np.where(class_map == 0, 0.0, 0.5).astype(np.float32)[..., None]
-    blend = Image.fromarray((preview(image) * (1 - weight) + tint * weight).round().astype(np.uint8))
+    blend = Image.fromarray(overlay(image, class_map, colors))
     _write(path, lambda temporary: blend.save(temporary, format="JPEG", quality=92))
 
 

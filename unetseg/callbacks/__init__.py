@@ -1,0 +1,6 @@
+"""What a run leaves behind, and what it tells the person who waits."""
+
+from unetseg.callbacks.checkpointing import BestAndLastCheckpoint
+from unetseg.callbacks.table import IoUTable
+
+__all__ = ["BestAndLastCheckpoint", "IoUTable"]
