@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric, Metric
 from unetseg.config import BlockOptions, DecoderName, HeadName, Mode, UpsampleOptions, check_choice
 from unetseg.decision import decide
 from unetseg.errors import CheckpointError, ImageError, UnetsegError
-from unetseg.losses import BinaryCrossEntropyDiceLoss, CrossEntropyDiceLoss
+from unetseg.losses import build_loss
 from unetseg.metrics import PerClassIoU, PerLabelIoU, mean_iou
 from unetseg.model import UNet
 from unetseg.optimization import OneCycle, build_optimizer
@@ -24,7 +24,6 @@ Batch = dict[str, Any]
 """``image``: (N, in_channels, H, W) uint8, or floating point in [0, 1]; ``mask``: uint8, (N, H, W) class indices, or
 for "multilabel" (N, classes, H, W) of 0 and 1; ``name``: names of the images that count in a validation or a test."""
 
-_LOSSES = {"multiclass": CrossEntropyDiceLoss, "multilabel": BinaryCrossEntropyDiceLoss}
 _METRICS: dict[Mode, type[PerClassIoU] | type[PerLabelIoU]] = {"multiclass": PerClassIoU, "multilabel": PerLabelIoU}
 
 
@@ -134,7 +133,7 @@ class SegmentationTask(pl.LightningModule):
             deep_supervision=deep_supervision,
         )
         self.mode = mode
-        self.loss = _LOSSES[mode](ignore_index)
+        self.loss = build_loss(None, mode=mode, classes=len(classes), ignore_index=ignore_index)
         self.latest_iou: dict[str, float] = {}  # of the last validation or test: mean and classes that occur
         # not Lightning's mean: in distributed runs it rounds the number of images on each process down to an even share
         self.val_loss = MeanMetric(nan_strategy=math.nan)  # a loss that is nan stays nan
