@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unetseg.config import Mode
+from unetseg.decision import num_logits
 from unetseg.errors import CheckpointError
 from unetseg.model import UNet
 
@@ -44,6 +45,7 @@ class Checkpoint:
         data_settings: Arguments of the ``SegmentationDataModule``; empty if it was trained with another one.
         weights: State dict of the task.
         run_length: The trainer's max_epochs and max_steps.
+        run: What ``fit`` noted beside: ``seed``, some of the ``trainer``'s settings, and its own ``options``.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class Checkpoint:
     data_settings: dict[str, Any]
     weights: dict[str, Tensor]
     run_length: dict[str, int | None]
+    run: dict[str, Any]
 
     @property
     def classes(self) -> list[str]:
@@ -59,7 +62,7 @@ class Checkpoint:
 
     @property
     def mode(self) -> Mode:
-        """Whether a pixel has one of the classes, or any number of them."""
+        """What a pixel can be, see :data:`unetseg.config.Mode`."""
         mode: Mode = self.hyper_parameters["mode"]
         return mode
 
@@ -71,7 +74,7 @@ class Checkpoint:
         """
         names = (*_NETWORK_OPTIONS, *_LATER_OPTIONS)
         options = {name: self.hyper_parameters[name] for name in names}
-        model = UNet(classes=len(self.classes), **options)
+        model = UNet(classes=num_logits(len(self.classes), self.mode), **options)
         # a compiled model's keys carry torch.compile's prefix
         keys = {key: key.replace("_orig_mod.", "") for key in self.weights}
         weights = {
@@ -124,4 +127,5 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         data_settings=dict(content.get("datamodule_hyper_parameters", {})),
         weights=content["state_dict"],
         run_length=content.get("run_length", {}),
+        run=content.get("run", {}),
     )

@@ -1,25 +1,30 @@
 """The verbs fit, validate and test: LightningCLI, whose settings a checkpoint brings along."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jsonargparse import Namespace, lazy_instance  # type: ignore[attr-defined]  # public, but not in its __all__
+from jsonargparse import Namespace
+from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import CSVLogger
 
-from unetseg.callbacks import BestAndLastCheckpoint, IoUTable
+from unetseg.callbacks import RunRecord
 from unetseg.checkpoint import Checkpoint, read_checkpoint
-from unetseg.config import BlockOptions, UpsampleOptions
+from unetseg.checkpoint_io import AtomicCheckpointIO
+from unetseg.config import BlockOptions, UpsampleOptions, plain
 from unetseg.data.datamodule import SegmentationDataModule
 from unetseg.data.masks import IGNORE
 from unetseg.errors import CheckpointError, UnetsegError
 from unetseg.parser import ExplainingParser
+from unetseg.run_options import RunOptions, run_callbacks, run_loggers
 from unetseg.task import SegmentationTask
+from unetseg.tuning import find_batch_size, find_lr
 
 __all__ = ["main"]
 
@@ -27,9 +32,21 @@ OPTION_GROUPS: dict[str, type[UpsampleOptions] | type[BlockOptions]] = {
     "upsample": UpsampleOptions,
     "block": BlockOptions,
 }
-RUNS = "runs"
 _LINKED = ("classes", "mode", "ignore_index", "in_channels")  # the model's arguments that the data brings
 DEFAULT_EPOCHS = 40
+# what a resumed run goes on with, unless it is typed
+_TRAINER_SETTINGS = (
+    "precision",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "check_val_every_n_epoch",
+    "val_check_interval",
+    "limit_train_batches",
+    "limit_val_batches",
+    "sync_batchnorm",
+)
+_ONCE = ("find_lr", "find_batch_size")  # run options that a resumed run has behind it
 
 # Without --data.root: what learns the built-in scenes in about two minutes on two cores. Typed options come before.
 BUILT_IN: dict[str, Any] = {"model.lr": 3e-3, "trainer.max_epochs": 9}
@@ -66,11 +83,9 @@ def _run(args: Sequence[str]) -> None:
         save_config_kwargs={"overwrite": True},  # a run's folder is new, so there is nothing to lose
         trainer_defaults={
             "max_epochs": DEFAULT_EPOCHS,
-            "default_root_dir": RUNS,
+            "default_root_dir": RunOptions.folder,
             "enable_model_summary": False,
             "log_every_n_steps": 10,
-            "logger": lazy_instance(CSVLogger, save_dir=RUNS, name=""),
-            "callbacks": [BestAndLastCheckpoint(), IoUTable()],
         },
     )
 
@@ -106,6 +121,8 @@ class _Command(LightningCLI):
         parser.link_arguments("data.mode", "model.mode", apply_on="instantiate")
         parser.link_arguments("data.ignore_index", "model.ignore_index")
         parser.link_arguments("data.in_channels", "model.in_channels")
+        if str(parser.prog).endswith(" fit"):
+            parser.add_class_arguments(RunOptions, "run")
 
     checkpoint: Checkpoint | None = None
 
@@ -125,7 +142,7 @@ class _Command(LightningCLI):
             if not self.checkpoint.data_settings and self._has_no_data(verb):
                 raise CheckpointError(f"{path} holds no data settings, as it wasn't made by `fit`; give --data.root.")
         elif verb != "fit":
-            raise CheckpointError(f"{verb} needs --ckpt_path, for example --ckpt_path {RUNS}/version_0/best.ckpt.")
+            raise CheckpointError(f"{verb} needs --ckpt_path, for example --ckpt_path {RunOptions.folder}/version_0/best.ckpt.")
         elif self._has_no_data(verb):
             settings = dict(BUILT_IN)
             if self.config[verb].model.encoder_depth == len(BUILT_IN_DECODER_CHANNELS):
@@ -150,6 +167,10 @@ class _Command(LightningCLI):
             elif name not in _LINKED:
                 settings[f"model.{name}"] = value
         settings |= {f"trainer.{name}": value for name, value in checkpoint.run_length.items() if value is not None}
+        settings |= {f"trainer.{name}": value for name, value in checkpoint.run.get("trainer", {}).items()}
+        settings |= {f"run.{name}": value for name, value in checkpoint.run.get("options", {}).items()}
+        if checkpoint.run.get("seed") is not None:
+            settings["seed_everything"] = checkpoint.run["seed"]
         known = {action.dest for action in parser._actions}
         parser.set_defaults({name: value for name, value in settings.items() if name in known})
 
@@ -158,7 +179,36 @@ class _Command(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         if self.checkpoint:
-            self.config[str(self.subcommand)].model.encoder_weights = None  # the checkpoint's weights follow
+            # the checkpoint's weights follow
+            self.config[str(self.subcommand)].model.encoder_weights = None
+            self.config[str(self.subcommand)].model.init_from = None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """With loggers, checkpoints and callbacks of our own beside those that were asked for."""
+        config = self.config_init[str(self.subcommand)]
+        options = config.get("run") or RunOptions()
+        logger, plugins = config.trainer.logger, _listed(config.trainer.plugins)
+        if logger is not False:
+            kwargs["logger"] = [*run_loggers(options), *(_listed(logger) if logger is not True else [])]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
+        record = RunRecord(
+            {
+                "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
+                "trainer": {name: plain(config.trainer[name]) for name in _TRAINER_SETTINGS},
+                "options": {name: value for name, value in vars(options).items() if name not in _ONCE},
+            }
+        )
+        kwargs["callbacks"] = [*_listed(config.trainer.callbacks), *run_callbacks(options), record]
+        return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Look for a batch size and a learning rate if that was asked for."""
+        options = self.config_init.fit.run
+        if options.find_batch_size:
+            find_batch_size(self.trainer, self.model, self.datamodule)
+        if options.find_lr:
+            find_lr(self.trainer, self.model, self.datamodule)
 
     def after_instantiate_classes(self) -> None:
         """Say what is about to run."""
@@ -170,8 +220,10 @@ class _Command(LightningCLI):
             f"{self.datamodule.description}\nmodel: {self.model.model.encoder_name} UNet, {parameters / 1e6:.1f} M "
             f"parameters, on {device}\n"
         )
+        if self.model.transfer:
+            sys.stdout.write(f"{self.model.transfer}\n")
         model = self.config[str(self.subcommand)].model
-        if self.subcommand == "fit" and self.checkpoint is None and model.encoder_weights is None:
+        if self.subcommand == "fit" and not (self.checkpoint or model.encoder_weights or model.init_from):
             sys.stdout.write(
                 f"hint: the encoder {model.encoder} starts from random weights; pretrained ones usually help "
                 f"(--model.encoder_weights imagenet)\n"
@@ -192,15 +244,21 @@ def _checkpoint_last(args: Sequence[str]) -> list[str]:
     return others + checkpoint
 
 
+def _listed(value: Any) -> list[Any]:
+    """What may be nothing, one or several, as a list."""
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+
+
 def _check_agreement(config: Namespace, checkpoint: Checkpoint) -> None:
     """What was typed beside a checkpoint can't change the network that it holds; what was left open follows it."""
     if config.data.classes is None:
         config.data.classes = checkpoint.classes
-    mode = "multilabel" if config.data.mask_format == "multilabel" else "multiclass"
+    mode = config.data.mode or ("multilabel" if config.data.mask_format == "multilabel" else "multiclass")
     if mode != checkpoint.mode:
+        option = "mode" if config.data.mode else "mask_format"
         raise CheckpointError(
-            f"--data.mask_format is {config.data.mask_format}; {checkpoint.path} was trained on {checkpoint.mode} "
-            f"data. Leave the option away, or fit a model of your own."
+            f"--data.{option} is {config.data[option]}; {checkpoint.path} was trained on {checkpoint.mode} data. Leave "
+            f"the option away, or fit a model of your own."
         )
     if [name for name in config.data.classes if name != IGNORE] != checkpoint.classes:
         raise CheckpointError(
@@ -208,9 +266,11 @@ def _check_agreement(config: Namespace, checkpoint: Checkpoint) -> None:
             f"the option away, or fit a model of your own."
         )
     for name, saved in checkpoint.hyper_parameters.items():
-        if name in ("classes", "mode", "encoder_weights") or name not in config.model:
+        if name in ("classes", "mode", "encoder_weights", "init_from", "compile") or name not in config.model:
             continue
         given = config.model[name]
+        if (name, given) == ("class_weights", "auto"):
+            given = None  # they have been counted
         if name in OPTION_GROUPS:
             given, saved = (OPTION_GROUPS[name].of(options).to_dict() for options in (given.as_dict(), saved))
         if given is None:
@@ -219,5 +279,6 @@ def _check_agreement(config: Namespace, checkpoint: Checkpoint) -> None:
             option = f"data.{name}" if name in _LINKED else f"model.{name}"
             raise CheckpointError(
                 f"--{option} is {given}; {checkpoint.path} was trained with {saved}, and its settings hold. Leave "
-                f"the option away."
+                f"the option away; or begin a run of its own from these weights: --model.init_from "
+                f"{checkpoint.path}."
             )

@@ -9,6 +9,7 @@ __all__ = [
     "DataError",
     "EncoderError",
     "ImageError",
+    "LossError",
     "MaskSizeError",
     "MaskValueError",
     "OptionError",
@@ -48,6 +49,10 @@ class MaskValueError(DataError):
 
 class ImageError(UnetsegError):
     """An image can't be read, or isn't one that the model takes."""
+
+
+class LossError(UnetsegError):
+    """A training loss isn't finite."""
 
 
 class CheckpointError(UnetsegError):

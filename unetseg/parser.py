@@ -25,7 +25,12 @@ class ExplainingParser(ArgumentParser):
         "data.scale_range": "'[0.6, 1.6]'",
         "data.transforms": "'[HorizontalFlip, {Affine: {rotate: [-20, 20]}}]'",
         "data.value_map": "'{7: 0, 8: 1, 0: ignore}'",
+        "model.class_weights": "auto, or one a class: '[1, 5]'",
         "model.decoder_channels": "'[256, 128, 64, 32, 16]'",
+        "model.freeze": "'[encoder]'",
+        "model.loss": "'{ce: 1, dice: 1}', or with options: '{ce: {weight: 1, label_smoothing: 0.1}}'",
+        "model.optimizer": "SGD, or with arguments: '{SGD: {momentum: 0.9}}'",
+        "model.scheduler": "'{CosineAnnealingLR: {T_max: run}}'",
         "model.upsample.kernel_size": "4, or one a stage, deepest first: '[4, 4, 3, 3, [4, 2]]'",
         "model.upsample.padding": "auto, or one a stage, deepest first: '[1, 1, auto, auto, auto]'",
     } | {

@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from typing import Any
+import sys
+from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
@@ -10,13 +11,15 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 
-from unetseg.config import BlockOptions, DecoderName, HeadName, Mode, UpsampleOptions, check_choice
-from unetseg.decision import decide
-from unetseg.errors import CheckpointError, ImageError, UnetsegError
-from unetseg.losses import build_loss
-from unetseg.metrics import PerClassIoU, PerLabelIoU, mean_iou
+from unetseg import freezing, transfer
+from unetseg.config import BlockOptions, DecoderName, HeadName, Mode, UpsampleOptions, check_choice, plain
+from unetseg.decision import decide, num_logits
+from unetseg.epoch_mean import EpochMean
+from unetseg.errors import CheckpointError, ImageError, LossError, OptionError, abridged
+from unetseg.losses import SegmentationLoss, build_loss, default_terms
+from unetseg.metrics import SegmentationMetrics, named_scores
 from unetseg.model import UNet
-from unetseg.optimization import OneCycle, build_optimizer
+from unetseg.optimization import Interval, build_optimizer, build_scheduler
 
 __all__ = ["SegmentationTask"]
 
@@ -24,14 +27,13 @@ Batch = dict[str, Any]
 """``image``: (N, in_channels, H, W) uint8, or floating point in [0, 1]; ``mask``: uint8, (N, H, W) class indices, or
 for "multilabel" (N, classes, H, W) of 0 and 1; ``name``: names of the images that count in a validation or a test."""
 
-_METRICS: dict[Mode, type[PerClassIoU] | type[PerLabelIoU]] = {"multiclass": PerClassIoU, "multilabel": PerLabelIoU}
-
 
 class SegmentationTask(pl.LightningModule):
-    """A UNet that learns from images and masks, and reports IoU.
+    """A UNet that learns from images and masks, and reports how well.
 
-    It logs ``train_loss``, ``val_loss``, ``val_iou``, ``val_iou_<class>`` and, in a test, ``test_*``. IoU is that
-    of the whole data set, see :func:`unetseg.metrics.PerClassIoU`; on every process it is the same.
+    It logs ``train_loss``, ``val_loss``, and the figures of :class:`unetseg.metrics.SegmentationMetrics` as ``val_iou``,
+    ``val_iou_<class>``, ``val_dice``, ``val_accuracy``, … and, in a test, ``test_*``. They are those of the whole data
+    set, and on every process the same.
 
     Args:
         classes: Names of the classes, in the order of their mask values.
@@ -51,16 +53,30 @@ class SegmentationTask(pl.LightningModule):
             decoder_channels less.
         deep_supervision: Whether the loss also counts logits of the decoder's other stages, each half as much as
             those of the next shallower one.
-        mode: "multiclass", where a pixel has one class; "multilabel", where it has any number of them.
-        lr: Peak learning rate of AdamW for the decoder and the head.
-        encoder_lr: The encoder's; None: 0.3 times lr with pretrained weights, else lr.
-        weight_decay: Weight decay of AdamW.
+        mode: "multiclass", where a pixel has one class; "binary", where it has one of two, told by a single logit;
+            "multilabel", where it has any number of them.
+        loss: Terms of the loss and their weights, such as ``{ce: 1.0, dice: 1.0}``, the default ("bce" instead of "ce"
+            where the mode isn't "multiclass"), or with options ``{ce: {weight: 1.0, label_smoothing: 0.1}}``: see
+            :func:`unetseg.losses.build_loss`.
+        class_weights: Weight of each class in the loss; "auto" counts the training masks once, for the median
+            frequency over the class's own.
+        optimizer: A class of torch.optim, such as "SGD", or with arguments ``{SGD: {momentum: 0.9}}``; None for AdamW.
+        lr: Learning rate of the decoder and the head: the peak of the schedule.
+        encoder_lr: The encoder's; None: 0.3 times lr with pretrained weights or ``init_from``, else lr.
+        weight_decay: The optimizer's; None: 0.01 with AdamW, else what its class has.
+        scheduler: A class of torch.optim.lr_scheduler, likewise; None for one cycle over the whole run. The word
+            "run" among its arguments is the length of the run.
+        scheduler_interval: What it counts, "epoch" or "step".
+        freeze: Parts of the model that keep their weights and their batch norm's statistics, such as ``[encoder]``.
+        init_from: A checkpoint, or what ``save_pretrained`` wrote, whose weights to begin with as far as they fit.
+        compile: Whether ``torch.compile`` makes the model faster, after a wait at its first batches.
         ignore_index: Mask value of pixels that don't count.
 
     Raises:
         EncoderError: If the encoder or its weights don't exist.
         AlignmentError: If a kernel can't reach the encoder's skips.
-        OptionError: If a decoder option has a value that it doesn't take.
+        OptionError: If an option has a value that it doesn't take.
+        CheckpointError: If ``init_from`` can't be read, or is of another network.
     """
 
     def __init__(
@@ -80,15 +96,29 @@ class SegmentationTask(pl.LightningModule):
         head: HeadName = "conv",
         deep_supervision: bool = False,
         mode: Mode = "multiclass",
+        loss: dict[str, float | dict[str, float]] | None = None,
+        class_weights: list[float] | Literal["auto"] | None = None,
+        optimizer: str | dict[str, dict[str, Any]] | None = None,
         lr: float = 1e-3,
         encoder_lr: float | None = None,
-        weight_decay: float = 1e-2,
+        weight_decay: float | None = None,
+        scheduler: str | dict[str, dict[str, Any]] | None = None,
+        scheduler_interval: Interval = "epoch",
+        freeze: list[str] | None = None,
+        init_from: str | None = None,
+        compile: bool = False,  # noqa: A002 - Lightning's and PyTorch's word
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
+        self._frozen: list[torch.nn.Module] = []
         check_choice("mode", mode, Mode)
+        if mode == "binary" and len(classes) != 2:
+            raise OptionError(
+                f"mode is 'binary', and there are {len(classes)} classes: {abridged(classes)}. One logit tells two "
+                f"apart; leave the mode out for one class of several a pixel."
+            )
         if encoder_lr is None:
-            encoder_lr = 0.3 * lr if encoder_weights else lr
+            encoder_lr = 0.3 * lr if encoder_weights or init_from else lr
         # plain numbers
         upsample = UpsampleOptions.of(UpsampleOptions.of(upsample).to_dict())
         block = BlockOptions.of(BlockOptions.of(block).to_dict())
@@ -108,18 +138,27 @@ class SegmentationTask(pl.LightningModule):
                 "head": head,
                 "deep_supervision": bool(deep_supervision),
                 "mode": str(mode),
+                "loss": plain(default_terms(mode) if loss is None else loss),
+                "class_weights": plain(class_weights),
+                "optimizer": plain(optimizer),
                 "lr": float(lr),
                 "encoder_lr": float(encoder_lr),
-                "weight_decay": float(weight_decay),
+                "weight_decay": None if weight_decay is None else float(weight_decay),
+                "scheduler": plain(scheduler),
+                "scheduler_interval": str(scheduler_interval),
+                "freeze": [str(name) for name in freeze or []],
+                "init_from": None,  # likewise
+                "compile": bool(compile),
                 "ignore_index": int(ignore_index),
             },
             # without it Lightning keeps the caller's frame, and all that lives there
             frame=inspect.currentframe(),
         )
         self.classes = list(classes)
+        self.mode = mode
         self.model = UNet(
             encoder,
-            classes=len(classes),
+            classes=num_logits(len(classes), mode),
             encoder_weights=encoder_weights,
             encoder_depth=encoder_depth,
             in_channels=in_channels,
@@ -132,45 +171,99 @@ class SegmentationTask(pl.LightningModule):
             head=head,
             deep_supervision=deep_supervision,
         )
-        self.mode = mode
-        self.loss = build_loss(None, mode=mode, classes=len(classes), ignore_index=ignore_index)
-        self.latest_iou: dict[str, float] = {}  # of the last validation or test: mean and classes that occur
-        # not Lightning's mean: in distributed runs it rounds the number of images on each process down to an even share
+        self.transfer = transfer.init_from(self.model, init_from, classes=self.classes) if init_from else None
+        self._frozen = freezing.freeze(self.model, self.hparams["freeze"])
+        self.loss = self._build_loss(None if class_weights == "auto" else class_weights)
+        self.latest_scores: dict[str, float] = {}  # of the last validation or test: means and classes that occur
+        # Not Lightning's mean: it forgets an epoch's first part when a run is resumed within it, and in distributed
+        # runs it rounds the number of images on each process down to an even share.
+        self.train_loss = EpochMean()
+        self._restored_loss: list[list[float]] = []
         self.val_loss = MeanMetric(nan_strategy=math.nan)  # a loss that is nan stays nan
-        self.val_iou = _METRICS[mode](len(classes), ignore_index)
-        self.test_iou = _METRICS[mode](len(classes), ignore_index)
+        self.val_scores = SegmentationMetrics(len(classes), mode, ignore_index)
+        self.test_scores = SegmentationMetrics(len(classes), mode, ignore_index)
+
+    def _build_loss(self, class_weights: list[float] | None) -> SegmentationLoss:
+        return build_loss(
+            self.hparams["loss"],
+            mode=self.mode,
+            classes=len(self.classes),
+            ignore_index=self.hparams["ignore_index"],
+            class_weights=class_weights,
+        )
 
     def setup(self, stage: str) -> None:
-        """Bring the weights into the memory format of the images."""
+        """Bring the weights into the memory format of the images; count the classes if their weights are "auto"."""
         self.model.to(memory_format=torch.channels_last)
+        if stage == "fit" and self.hparams["class_weights"] == "auto":
+            weights = self.trainer.strategy.broadcast(self._count_classes() if self.trainer.is_global_zero else None)
+            self.hparams["class_weights"] = weights  # so that a resumed run needn't count
+            self.loss = self._build_loss(weights)
+        if stage == "fit" and self.hparams["compile"] and self.model._compiled_call_impl is None:
+            self.model.compile()  # in place, so that the names of the weights stay
+
+    def _count_classes(self) -> list[float]:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it from outside the class
+        if not hasattr(data, "class_weights"):
+            raise OptionError(
+                "class_weights is 'auto', and the data has no method class_weights() that counts them; give a list."
+            )
+        weights: list[float] = data.class_weights()
+        shown = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(self.classes, weights, strict=True))
+        sys.stdout.write(f"class weights: {shown}\n")
+        return weights
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, but for what is frozen."""
+        super().train(mode)
+        freezing.keep_in_eval(self._frozen)
+        return self
 
     def forward(self, image: Tensor, all_logits: bool = False) -> Tensor | list[Tensor]:
-        """Logits (N, classes, H, W) of images (N, in_channels, H, W), as ``UNet.forward`` takes them."""
+        """Logits (N, num_logits, H, W) of images (N, in_channels, H, W), as ``UNet.forward`` takes them."""
         # the format of the weights, which these layers are fast in
         return self.model(image.contiguous(memory_format=torch.channels_last), all_logits)  # type: ignore[no-any-return]  # torch types a module's call as Any
 
+    def on_train_start(self) -> None:
+        """Go on with the mean loss of an epoch that a checkpoint was made in."""
+        if self._restored_loss:
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+            self.train_loss.restore(self._restored_loss, rank=rank, world_size=world_size)
+            self._restored_loss = []
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch of crops, with deep supervision the weighted mean of those of all logits."""
+        """The loss of a batch of crops, with deep supervision the weighted mean of those of all logits.
+
+        Raises:
+            LossError: If it isn't finite: what follows would be lost.
+        """
         logits = self._logits(batch, "data.crop_size", all_logits=True)
         weights = [0.5**i for i in range(len(logits))]
         losses = [weight * self.loss(one, batch["mask"]) for weight, one in zip(weights, logits, strict=True)]
         loss: Tensor = torch.stack(losses).sum() / sum(weights)
-        self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch["name"]))
+        if not loss.isfinite():
+            raise LossError(
+                f"the loss is {loss.item()} in epoch {self.current_epoch + 1}, at step {self.global_step + 1}, on "
+                f"{abridged(batch['name'], limit=64)}. If the images are as they should be (python -m unetseg "
+                f"check-data), a smaller --model.lr, --trainer.gradient_clip_val 1, or --trainer.precision bf16-mixed "
+                f"in place of 16-mixed may help. The checkpoints from before are as they were."
+            )
+        self.train_loss.update(loss.detach(), weight=len(batch["name"]))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and confusion matrix of whole images."""
+        """Loss and figures of whole images."""
         logits = self._logits(batch, ", ".join(batch["name"]))
-        self.val_iou.update(decide(logits, self.mode).long(), batch["mask"].long())
+        self.val_scores.update(decide(logits, self.mode), batch["mask"])
         # an image at a time, so that the mean doesn't depend on how they are batched
         losses = [self.loss(one[None], mask[None]) for one, mask in zip(logits, batch["mask"], strict=True)]
         labelled = (batch["mask"] != self.loss.ignore_index).flatten(1).any(dim=1)  # the others' loss is 0 of nothing
         self.val_loss.update(torch.stack(losses)[labelled])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Confusion matrix of whole images."""
+        """Figures of whole images."""
         logits = self._logits(batch, ", ".join(batch["name"]))
-        self.test_iou.update(decide(logits, self.mode).long(), batch["mask"].long())
+        self.test_scores.update(decide(logits, self.mode), batch["mask"])
 
     def _logits(self, batch: Batch, size_comes_from: str, *, all_logits: bool = False) -> Any:
         try:
@@ -178,28 +271,31 @@ class SegmentationTask(pl.LightningModule):
         except ImageError as error:
             raise ImageError(f"{size_comes_from}: {error}") from None
 
+    def on_train_epoch_end(self) -> None:
+        """Log the mean of the training loss over the epoch's crops."""
+        if self.train_loss.update_called:
+            self.log("train_loss", self.train_loss.compute(), prog_bar=True, sync_dist=True)
+            self.train_loss.reset()
+
     def on_validation_epoch_end(self) -> None:
-        """Log the loss and the IoU of the validation split."""
+        """Log the loss and the figures of the validation split."""
         self.log("val_loss", self.val_loss.compute(), sync_dist=True)
         _reset(self.val_loss)
-        self._log_iou("val", self.val_iou)
+        self._log_scores("val", self.val_scores)
 
     def on_test_epoch_end(self) -> None:
-        """Log the IoU of the test split."""
-        self._log_iou("test", self.test_iou)
+        """Log the figures of the test split."""
+        self._log_scores("test", self.test_scores)
 
-    def _log_iou(self, prefix: str, metric: PerClassIoU | PerLabelIoU) -> None:
-        iou = metric.compute().reshape(-1)  # torchmetrics makes a scalar of one class
+    def _log_scores(self, prefix: str, metric: SegmentationMetrics) -> None:
+        # kept beside Lightning's own record, which keeps a class's last value where it is nan now
+        self.latest_scores = named_scores(metric.compute(), self.classes, prefix)
         _reset(metric)
-        present = {name: value for name, value in zip(self.classes, iou, strict=True) if not value.isnan()}
-        named = {f"{prefix}_iou_{name}": value for name, value in present.items()}
-        self.log(f"{prefix}_iou", mean_iou(iou), prog_bar=True, sync_dist=True)
-        self.log_dict(named, sync_dist=True)
-        # Lightning's own record keeps a class's last value where it is nan now
-        self.latest_iou = {name: float(value) for name, value in {f"{prefix}_iou": mean_iou(iou), **named}.items()}
+        for name, value in self.latest_scores.items():
+            self.log(name, value, prog_bar=name == f"{prefix}_iou", sync_dist=True)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another network in a line, where PyTorch lists every tensor.
+        """Refuse weights of another network in a line, where PyTorch lists every tensor; go on with the epoch's loss.
 
         Raises:
             CheckpointError: If names or shapes of the weights differ.
@@ -211,27 +307,32 @@ class SegmentationTask(pl.LightningModule):
                 f"the checkpoint's weights don't fit this network: {len(differing)} tensors differ (first: "
                 f"{differing[0]}). Was it made by another version of unetseg?"
             )
+        self._restored_loss = checkpoint.get("train_loss", [])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note the length of the run, to which a resumed one goes on."""
+        """Note the length of the run, to which a resumed one goes on, and the epoch's loss so far on each process."""
         checkpoint["run_length"] = {"max_epochs": self.trainer.max_epochs, "max_steps": self.trainer.max_steps}
+        checkpoint["train_loss"] = self.all_gather(self.train_loss.parts).reshape(-1, 2).tolist()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with a one-cycle schedule over the whole run."""
+        """The optimizer, with a group for the encoder and one for the rest, and its schedule."""
         optimizer = build_optimizer(
             self.model,
+            optimizer=self.hparams["optimizer"],
             lr=self.hparams["lr"],
             encoder_lr=self.hparams["encoder_lr"],
             weight_decay=self.hparams["weight_decay"],
         )
         steps = self.trainer.estimated_stepping_batches
-        if math.isinf(steps):
-            raise UnetsegError(
-                "the learning rate follows a cycle over the whole run, so the run needs a length: give "
-                "--trainer.max_epochs or --trainer.max_steps."
-            )
-        schedule = OneCycle(optimizer, total_steps=int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        epochs = self.trainer.max_epochs
+        schedule = build_scheduler(
+            optimizer,
+            scheduler=self.hparams["scheduler"],
+            interval=self.hparams["scheduler_interval"],
+            total_steps=None if math.isinf(steps) else int(steps),
+            total_epochs=epochs if epochs is not None and epochs > 0 else None,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
 def _reset(metric: Metric) -> None:

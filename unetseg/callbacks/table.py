@@ -1,4 +1,4 @@
-"""A table of IoUs, and the next commands, for the person who waits."""
+"""A table of what came out, and the next commands, for the person who waits."""
 
 import os
 import shutil
@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 
-from unetseg.metrics import iou_table
+from unetseg.metrics import score_table
 
-__all__ = ["IoUTable"]
+__all__ = ["ScoreTable"]
 
 
-class IoUTable(Callback):
-    """Prints the IoU of every class when a fit, a validation or a test of a ``SegmentationTask`` has ended.
+class ScoreTable(Callback):
+    """Prints the figures of every class when a fit, a validation or a test of a ``SegmentationTask`` has ended.
 
     After a fit it is the table of the best epoch, followed by the commands that come next.
     """
@@ -33,26 +33,28 @@ class IoUTable(Callback):
         self._best, self._best_epoch = state_dict["best"], state_dict["best_epoch"]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember the best epoch's IoUs; print them if this is all there is to do."""
+        """Remember the best epoch's figures; print them if this is all there is to do."""
         if trainer.sanity_checking:
             return
-        iou = _latest_iou(pl_module)
+        scores = _latest_scores(pl_module)
         if trainer.state.fn == "validate":
-            _say(trainer, iou_table(_classes(pl_module), iou, "val"))
-        elif not self._best or iou["val_iou"] > self._best["val_iou"]:
-            self._best, self._best_epoch = iou, trainer.current_epoch + 1
+            _say(trainer, score_table(_classes(pl_module), scores, "val"))
+        elif not self._best or scores["val_iou"] > self._best["val_iou"]:
+            self._best, self._best_epoch = scores, trainer.current_epoch + 1
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the test's table."""
-        _say(trainer, iou_table(_classes(pl_module), _latest_iou(pl_module), "test"))
+        _say(trainer, score_table(_classes(pl_module), _latest_scores(pl_module), "test"))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Whether there is anything left to run isn't known yet."""
         self._has_run = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """There is."""
+        """There is; where the earlier best checkpoint couldn't be found, its figures don't count either."""
         self._has_run = True
+        if getattr(trainer.checkpoint_callback, "best_model_score", None) is None:
+            self._best = {}
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the best epoch's table, where the checkpoint is, and what to type next."""
@@ -62,8 +64,17 @@ class IoUTable(Callback):
             done = f"{trainer.current_epoch} of {trainer.max_epochs}"
             _say(trainer, f"no epoch was run: {done} were done before; --trainer.max_epochs sets another end")
             return
-        if self._best:
-            _say(trainer, f"\nbest epoch: {self._best_epoch}\n{iou_table(_classes(pl_module), self._best, 'val')}")
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it from outside the class
+            if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+                _say(
+                    trainer,
+                    f"\nended early, after epoch {callback.stopped_epoch + 1}: {callback.monitor} had not been better "
+                    f"for {callback.wait_count} validations",
+                )
+        if not self._best:
+            _say(trainer, "\nno epoch was validated, so there is no best.ckpt; last.ckpt is the end of the run")
+        else:
+            _say(trainer, f"\nbest epoch: {self._best_epoch}\n{score_table(_classes(pl_module), self._best, 'val')}")
         if best := getattr(trainer.checkpoint_callback, "best_model_path", ""):
             verb = "test" if "test" in getattr(trainer.datamodule, "splits", ()) else "validate"  # type: ignore[attr-defined]  # Lightning sets it from outside the class
             command, best = f"{_python()} -m unetseg", _shown(best)
@@ -88,8 +99,8 @@ def _shown(path: str) -> str:
     return os.path.relpath(full) if Path(full).is_relative_to(Path.cwd()) else full
 
 
-def _latest_iou(module: pl.LightningModule) -> dict[str, float]:
-    latest: dict[str, float] = getattr(module, "latest_iou", {})
+def _latest_scores(module: pl.LightningModule) -> dict[str, float]:
+    latest: dict[str, float] = getattr(module, "latest_scores", {})
     return dict(latest)
 
 

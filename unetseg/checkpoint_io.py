@@ -1,0 +1,77 @@
+"""Writing checkpoints so that a killed run or a full disk costs the new one at most, never the one before."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
+
+from unetseg.errors import CheckpointError, first_line
+
+__all__ = ["AtomicCheckpointIO", "copy_atomically"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's file format, written beside the target and put into its place when it is whole and on the disk.
+
+    Lightning builds the file in memory first, and its temporary file may lie on another disk, from which it is copied.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     AtomicCheckpointIO().save_checkpoint({"epoch": 3}, f"{folder}/last.ckpt")
+        ...     print(os.listdir(folder), AtomicCheckpointIO().load_checkpoint(f"{folder}/last.ckpt"))
+        ['last.ckpt'] {'epoch': 3}
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint.
+
+        Args:
+            checkpoint: Its content.
+            path: The file; addresses such as ``s3://`` are left to Lightning.
+            storage_options: None.
+
+        Raises:
+            CheckpointError: If it can't be written; a file that was there is as it was.
+        """
+        if "://" in str(path) or storage_options is not None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+        else:
+            _write(Path(path), lambda file: torch.save(checkpoint, file))
+
+
+def copy_atomically(source: Path, target: Path) -> None:
+    """Copy a checkpoint.
+
+    Raises:
+        CheckpointError: If it can't be written; a file that was there is as it was.
+    """
+    with source.open("rb") as content:
+        _write(target, lambda file: shutil.copyfileobj(content, file))
+
+
+def _write(target: Path, write: Callable[[BinaryIO], object]) -> None:
+    # one name for all times: what a killed run has left is written over by the next checkpoint
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a write that failed
+        with contextlib.suppress(OSError):  # it may not even have a folder
+            temporary.unlink()
+        causes = [error, error.__context__]
+        reason = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
+        kept = "the one from before is as it was" if target.is_file() else "there is none from before"
+        raise CheckpointError(
+            f"the checkpoint {target} couldn't be written: {reason or first_line(error).rstrip('.')}; {kept}. Make "
+            f"room, or write elsewhere with --run.folder."
+        ) from error
