@@ -24,7 +24,7 @@ LAYERS = [
     ["unetseg.encoders", "unetseg.model", "unetseg.decision"],
     [
         *("unetseg.losses", "unetseg.metrics", "unetseg.optimization", "unetseg.checkpoint"),
-        *("unetseg.data", "unetseg.drawing"),
+        *("unetseg.data", "unetseg.drawing", "unetseg.report"),
     ],
     ["unetseg.task", "unetseg.callbacks"],
     ["unetseg.parser", "unetseg.data_parser", "unetseg.columns"],
@@ -33,11 +33,14 @@ LAYERS = [
 ]
 
 LIBRARIES = {
-    "torch": {"unetseg.errors", "unetseg.geometry", "unetseg.config", "unetseg.__main__", "unetseg"},
-    "pytorch_lightning": {name for name in MODULES if name.startswith(("unetseg.nn", "unetseg.inference"))}
+    "torch": {"unetseg.errors", "unetseg.geometry", "unetseg.config", "unetseg.__main__", "unetseg", "unetseg.drawing"}
+    | {name for name in MODULES if name.startswith("unetseg.report")},
+    "pytorch_lightning": {
+        name for name in MODULES if name.startswith(("unetseg.nn", "unetseg.inference", "unetseg.report"))
+    }
     | {"unetseg.model", "unetseg.checkpoint", *(name for name in MODULES if name.startswith("unetseg.encoders"))},
     "albumentations": set(MODULES) - {"unetseg.data.pipeline"},
-    "matplotlib": set(MODULES) - {"unetseg.inspection.plot"},
+    "matplotlib": set(MODULES) - {"unetseg.inspection.plot", "unetseg.report.curves"},
     "segmentation_models_pytorch": set(MODULES)
     - {"unetseg.encoders.build", "unetseg.encoders.weights", "unetseg.losses.overlap"},
 }

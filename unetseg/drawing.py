@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from unetseg.data.images import Pixels
 from unetseg.data.masks import Color
 
-__all__ = ["class_colors", "overlay", "palette", "preview", "topmost"]
+__all__ = ["IGNORED", "class_colors", "overlay", "paint", "palette", "preview", "topmost"]
+
+IGNORED: Color = (128, 128, 128)
+"""Of pixels that don't count."""
 
 
 def palette(classes: int) -> list[Color]:
@@ -68,6 +71,29 @@ def topmost(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     for i, plane in enumerate(planes):
         shown[plane == 1] = i + 1
     return shown
+
+
+def paint(class_map: NDArray[np.uint8], colors: Sequence[Color], ignore_index: int | None = None) -> NDArray[np.uint8]:
+    """The classes in their colours.
+
+    Args:
+        class_map: (H, W) uint8 class indices.
+        colors: One for each class.
+        ignore_index: Value of pixels that don't count, which become grey.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Example:
+        >>> paint(np.array([[0, 1, 255]], dtype=np.uint8), palette(2), ignore_index=255).tolist()
+        [[[0, 0, 0], [230, 46, 46], [128, 128, 128]]]
+    """
+    table = np.full((256, 3), IGNORED, dtype=np.uint8)
+    table[: len(colors)] = colors
+    if ignore_index is not None:
+        table[ignore_index] = IGNORED
+    painted: NDArray[np.uint8] = table[class_map]
+    return painted
 
 
 def overlay(image: Pixels, class_map: NDArray[np.uint8], colors: Sequence[Color]) -> NDArray[np.uint8]:

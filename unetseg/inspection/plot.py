@@ -1,4 +1,4 @@
-"""A picture of how an upsampling layer aligns its output's grid to the skip's; the one importer of matplotlib."""
+"""A picture of how an upsampling layer aligns its output's grid to the skip's."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

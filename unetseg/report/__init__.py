@@ -1,0 +1,1 @@
+"""What a person looks at of a run: curves and sheets of pictures, without torch."""
