@@ -15,10 +15,11 @@ import torch
 from jsonargparse import ArgumentParser
 from PIL import Image
 from pytorch_lightning import LightningModule, Trainer, seed_everything
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 
 from unetseg.data import datamodule as datamodule_module
 from unetseg.data.datamodule import SegmentationDataModule
+from unetseg.data.loading import TrainingLoader
 from unetseg.data.synthetic import CLASSES
 from unetseg.errors import DataError, ImageError, MaskValueError
 
@@ -113,8 +114,13 @@ def test_last_batch_is_dropped_only_if_another_is_left(root: Path, batch_size: i
 
 def test_ranks_with_less_than_a_batch_keep_it(root: Path):
     data = make(root, batch_size=3)
-    data.trainer = SimpleNamespace(world_size=2, global_rank=0)
-    assert not data.train_dataloader().drop_last
+    seen = []
+    for rank in (0, 1):
+        data.trainer = SimpleNamespace(world_size=2, global_rank=rank)
+        (batch,) = data.train_dataloader()
+        seen += batch["name"]
+    assert len(seen) == 4
+    assert {*seen} == {*"abc"}
 
 
 def test_built_in_data_needs_nothing():
@@ -144,33 +150,70 @@ def alike(make_pairs: MakePairs) -> Path:
     return folder
 
 
-def crops(root: Path, *, workers: int, persistent: bool = True, rank: int = 0) -> list[list[bytes]]:
-    """Return two epochs of crops."""
+def crops(
+    root: Path, *, workers: int, persistent: bool = True, seeded: bool = True, rank: int = 0
+) -> list[list[bytes]]:
+    """Return two epochs of crops of a process of two; without seeds, as where Lightning has replaced the sampler."""
     seed_everything(11, workers=True, verbose=False)
     data = make(root, crop_size=8, num_workers=workers)
-    data.trainer = SimpleNamespace(world_size=1, global_rank=rank)
+    data.trainer = SimpleNamespace(world_size=2, global_rank=rank)
     loader = data.train_dataloader()
-    if loader.persistent_workers and not persistent:
-        loader = DataLoader(
+    if not persistent or not seeded:
+        loader = TrainingLoader(
             dataset=loader.dataset,
             batch_size=2,
-            shuffle=True,
+            sampler=loader.sampler if seeded else SequentialSampler(loader.dataset),
             num_workers=workers,
+            persistent_workers=persistent and workers > 0,
             worker_init_fn=loader.worker_init_fn,
+            collate_fn=loader.collate_fn,
+            generator=loader.generator,
         )
     return [[crop.numpy().tobytes() for batch in loader for crop in batch["image"]] for _ in range(2)]
 
 
-@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
+@pytest.mark.parametrize("seeded", [True, False])
+@pytest.mark.parametrize(("workers", "persistent"), [(0, True), (2, False), (2, True)])
 def test_augmentations_differ_between_workers_epochs_and_ranks_and_repeat(
-    alike: Path, monkeypatch: pytest.MonkeyPatch, workers: int, persistent: bool
+    alike: Path, monkeypatch: pytest.MonkeyPatch, workers: int, persistent: bool, seeded: bool
 ):
     for variable in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         monkeypatch.setenv(variable, "0")  # seed_everything leaves them behind
-    first, second = crops(alike, workers=workers, persistent=persistent)
-    other_rank = crops(alike, workers=workers, persistent=persistent, rank=1)
-    assert len(set(first) | set(second) | set(other_rank[0]) | set(other_rank[1])) == 4 * 8
-    assert crops(alike, workers=workers, persistent=persistent) == [first, second]
+    options = {"workers": workers, "persistent": persistent, "seeded": seeded}
+    first, second = crops(alike, **options)
+    other_rank = crops(alike, **options, rank=1)
+    assert len({*first, *second, *other_rank[0], *other_rank[1]}) == 4 * (4 if seeded else 8)
+    assert crops(alike, **options) == [first, second]
+
+
+def order(root: Path, **options: Any) -> list[str]:
+    return [name for batch in make(root, batch_size=1, **options).train_dataloader() for name in batch["name"]]
+
+
+def test_the_seed_of_the_order_is_the_one_that_was_given(alike: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    orders = []
+    for seed in (1, 1, 2**64 - 1):
+        torch.manual_seed(seed)
+        orders.append(order(alike))
+        torch.rand(())  # what was drawn since is of no account
+        assert order(alike) == orders[-1]
+    assert orders[0] == orders[1] != orders[2]
+    torch.seed()
+    assert order(alike) not in orders
+    monkeypatch.setenv("PL_GLOBAL_SEED", "1")
+    assert order(alike) == orders[0]
+
+
+def test_processes_that_nobody_has_seeded_agree(alike: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    seen = []
+    for rank in (0, 1):
+        torch.seed()  # each its own
+        data = make(alike)
+        data.trainer = SimpleNamespace(world_size=2, global_rank=rank)
+        seen += [name for batch in data.train_dataloader() for name in batch["name"]]
+    assert sorted(seen) == [*"01234567"]
 
 
 def test_one_datamodule_serves_several_fits_and_a_test(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

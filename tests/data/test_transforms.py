@@ -236,6 +236,23 @@ def test_draws_follow_torch_and_differ_between_ranks():
     assert all(ours != theirs for ours, theirs in zip(first, draws(1), strict=True))
 
 
+def test_a_seed_decides_everything():
+    def draws(seeds: list[int], *, chance: int, rank: int) -> list[bytes]:
+        torch.manual_seed(chance)
+        transform = TrainingTransform(crop_size=8, ignore_index=255, vertical_flip=True, rank=rank)
+        return [transform(*pair(50, 50), seed=seed)[0].tobytes() for seed in seeds]
+
+    first = draws([3, 2**63 - 1, 0], chance=7, rank=0)
+    assert len(set(first)) == 3
+    assert draws([0, 3, 2**63 - 1], chance=8, rank=1) == [first[2], *first[:2]]  # whatever came before
+
+
+def test_a_seeded_call_leaves_the_generator_of_torch_alone():
+    before = torch.get_rng_state()
+    plain(4)(*pair(9, 9), seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_transform_pickles():
     image, mask = pair(20, 30)
     transform = TrainingTransform(crop_size=8, ignore_index=255)

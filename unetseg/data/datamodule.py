@@ -1,26 +1,26 @@
 """Batches for training, validation and test: from files, or from built-in scenes."""
 
 import inspect
-import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from unetseg.config import Mode, plain
 from unetseg.data.cache import CachedSource
-from unetseg.data.dataset import Item, SegmentationDataset
+from unetseg.data.dataset import SegmentationDataset
+from unetseg.data.epochs import EpochSampler
 from unetseg.data.labels import MaskFormat, ValueMap
-from unetseg.data.loading import default_num_workers, loader_options, whole_image_loader
+from unetseg.data.loading import TrainingLoader, default_num_workers, training_loader, whole_image_loader
 from unetseg.data.masks import IndexMaskReader
 from unetseg.data.opening import open_sources, shard_settings
 from unetseg.data.shards import ShardSource
 from unetseg.data.sources import FileSource, Source
 from unetseg.data.splits import Split
-from unetseg.data.streaming import ShardSampler, training_loader
 from unetseg.data.survey import check_not_binary
 from unetseg.data.transforms import TrainingTransform
 from unetseg.errors import DataError
@@ -159,7 +159,7 @@ class SegmentationDataModule(LightningDataModule):
         readers = [source.mask_reader for source in self.sources.values() if isinstance(source, FileSource)]
         self._perhaps_binary = any(isinstance(reader, IndexMaskReader) and reader.perhaps_binary for reader in readers)
         self._cache_bytes = round(cache_gb * 1e9)
-        self._sampler: ShardSampler | None = None
+        self._sampler: EpochSampler | None = None
         self._resumed: dict[str, int] = {}
         self.save_hyperparameters(
             # what shards say of themselves, too, for a prediction must read images as they were read here
@@ -215,44 +215,40 @@ class SegmentationDataModule(LightningDataModule):
                 self.sources[split] = cached
 
     def state_dict(self) -> dict[str, int]:
-        """Where an epoch over shards has come to, for Lightning's checkpoints; nothing of files."""
+        """Where the epoch has come to, for Lightning's checkpoints; nothing before training."""
         return {} if self._sampler is None else self._sampler.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next training loader go on there; over files, epochs begin anew."""
+        """Let the next training loader go on there."""
         self._resumed = state_dict
         # Lightning looks for a place in the loader alone
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
 
-    def train_dataloader(self) -> DataLoader[Item]:
+    def train_dataloader(self) -> TrainingLoader:
         """Return a loader of shuffled, augmented crops in batches of ``batch_size``.
 
         Raises:
             DataError: if the data set has no train split; or, when it begins, if it shall go on within an epoch of
-                other shards, batches or processes.
+                other pairs, batches or processes.
         """
         self._transform.rank = self._rank
-        dataset = SegmentationDataset(self._source("train"), self._transform)
-        # Batch norm can't train on a last batch of one pair; but a small set is one incomplete batch.
-        drop_last = math.ceil(len(dataset) / self._world_size) >= self.batch_size
-        options = loader_options(self.num_workers, rank=self._rank)
-        if "train" in self._shards:
-            loader = training_loader(
-                dataset,
-                self._shards["train"].shard_sizes,
-                batch_size=self.batch_size,
-                drop_last=drop_last,
-                seed=int(os.environ.get("PL_GLOBAL_SEED", 0)),  # the same in all processes
-                num_replicas=self._world_size,
-                rank=self._rank,
-                **options,
-            )
-            self._sampler = loader.shard_sampler
-            if self._resumed:
-                self._sampler.load_state_dict(self._resumed)
-                self._resumed = {}
-            return loader
-        return DataLoader(dataset, batch_size=self.batch_size, shuffle=True, drop_last=drop_last, **options)
+        source = self._source("train")
+        loader = training_loader(
+            SegmentationDataset(source, self._transform),
+            self._shards["train"].shard_sizes if "train" in self._shards else [len(source)],
+            batch_size=self.batch_size,
+            # Batch norm can't train on a last batch of one pair; but a small set is one incomplete batch.
+            drop_last=True,
+            seed=self._seed,
+            num_replicas=self._world_size,
+            rank=self._rank,
+            num_workers=self.num_workers,
+        )
+        self._sampler = loader.epoch_sampler
+        if self._resumed:
+            self._sampler.load_state_dict(self._resumed)
+            self._resumed = {}
+        return loader
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return a loader of whole validation images.
@@ -285,6 +281,14 @@ class SegmentationDataModule(LightningDataModule):
                 fix = "pack data that has one"
             raise DataError(f"{self.root or self.hparams['shards']} has no {split} split; {fix}")
         return self.sources[split]
+
+    @property
+    def _seed(self) -> int:
+        """Of order and augmentations, the same in all processes: ``seed_everything``'s, or ``torch.manual_seed``'s."""
+        given = os.environ.get("PL_GLOBAL_SEED")
+        if given is not None:
+            return int(given)
+        return torch.initial_seed() if self._world_size == 1 else 0  # of which other processes know nothing
 
     @property
     def _world_size(self) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from unetseg.data.epochs import Draw
 from unetseg.data.sources import Source
 from unetseg.data.transforms import TrainingTransform
 
@@ -69,11 +70,12 @@ class SegmentationDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> Item:
-        """Return pair ``index``; errors as of its source."""
+    def __getitem__(self, key: int | Draw) -> Item:
+        """Return a pair by its number, or with the augmentation that its seed decides; errors as of its source."""
+        index, seed = key if isinstance(key, Draw) else (key, None)
         image, mask, name = self.source.read(index)
         if self.transform:
-            image, mask = self.transform(image, mask)
+            image, mask = self.transform(image, mask, seed=seed)
         channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))  # (H, W, C) -> (C, H, W)
         planes = mask if mask.ndim == 2 else np.ascontiguousarray(mask.transpose(2, 0, 1))
         return Item(image=torch.from_numpy(channels_first), mask=torch.from_numpy(planes), name=name)

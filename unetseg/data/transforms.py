@@ -21,9 +21,9 @@ __all__ = ["TrainingTransform", "initialise_worker"]
 class TrainingTransform:
     """Random scale, crop, flips and colours for an image and its mask, or other transforms before the crop.
 
-    Each call draws a new seed from torch's global generator, for albumentations' own generators would be
-    the same in all workers and, where workers are started anew, in all epochs. Torch's differ in both, and
-    ``torch.manual_seed`` repeats them.
+    A call follows from its seed alone, in whatever process. Without one, it draws a seed from torch's global
+    generator, for albumentations' own generators would be the same in all workers and, where workers are
+    started anew, in all epochs. Torch's differ in both, and ``torch.manual_seed`` repeats them.
 
     Masks are only ever sampled, never blended; pixels that padding adds to them are ``ignore_index``.
 
@@ -39,7 +39,7 @@ class TrainingTransform:
         transforms: transforms in place of scale, flips and colours, as `unetseg.data.pipeline.build_pipeline` reads
             them; the crop follows them. None: scale, flips and colours.
         in_channels: channels of the images.
-        rank: number of the process in distributed training; ranks share torch's seed, but not the draws.
+        rank: number of the process in distributed training; without seeds, ranks share torch's, but not the draws.
 
     Raises:
         DataError: if a number is out of its range, or ``transforms`` can't be built.
@@ -85,12 +85,15 @@ class TrainingTransform:
             crop = [_pad(crop_size, ignore_index), A.RandomCrop(crop_size, crop_size)]
             self._compose = A.Compose([*first, *crop, *last])  # colours last, on the crop alone
 
-    def __call__(self, image: NDArray[Any], mask: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    def __call__(
+        self, image: NDArray[Any], mask: NDArray[np.uint8], *, seed: int | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Augment a pair.
 
         Args:
             image: (H, W, C) uint8, or float32 in [0, 1].
             mask: (H, W) uint8, or (H, W, K) uint8 with a mask for each of K classes.
+            seed: of all random choices, at least 0. None: torch's generator and the rank decide.
 
         Returns:
             The image, (S, S, C), and the mask, (S, S) or (S, S, K), of the same types; S is ``crop_size``.
@@ -98,7 +101,7 @@ class TrainingTransform:
         Raises:
             DataError: if one of ``transforms`` fails on this pair, or changes the image's channels or type.
         """
-        self._reseed()
+        self._reseed(seed)
         # Of a mask with channels, OpenCV would fill only the first with `ignore_index`, and others with 0.
         masks = {"mask": mask} if mask.ndim == 2 else {"masks": np.ascontiguousarray(np.moveaxis(mask, -1, 0))}
         try:
@@ -121,10 +124,10 @@ class TrainingTransform:
             return result, augmented["mask"]
         return result, np.ascontiguousarray(np.moveaxis(augmented["masks"], 0, -1))
 
-    def _reseed(self) -> None:
-        """Give all steps a generator seeded by torch's and by the rank."""
-        draw = int(torch.randint(2**63 - 1, ()))
-        generator = np.random.default_rng([draw, self.rank])
+    def _reseed(self, seed: int | None) -> None:
+        """Give all steps one generator, of a seed or of torch's generator and the rank."""
+        entropy = [int(torch.randint(2**63 - 1, ())), self.rank] if seed is None else [seed]
+        generator = np.random.default_rng(entropy)
         # Not `set_random_seed`: it seeds each step alike, and the two flips would always agree.
         self._compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))
 

@@ -1,24 +1,38 @@
-"""Training from shards: an order that reads them one after another, and a loader that goes on in mid-epoch."""
+"""Epochs of training pairs: an order of each, dealt to the processes, that can be gone on with in the middle."""
 
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DistributedSampler
 
 from unetseg.errors import DataError
 
-__all__ = ["ShardLoader", "ShardSampler", "epoch_order", "training_loader"]
+__all__ = ["Draw", "EpochSampler", "epoch_order", "epoch_seeds"]
 
 WINDOW = 4  # shards; LitData keeps as many open
+_OF_DRAWS = 1  # beside seed and epoch; without it, the draws would be those of the order
+
+
+class Draw(NamedTuple):
+    """One pair of an epoch.
+
+    Attributes:
+        pair: its number in the source.
+        seed: of its augmentation, 0 to 2^63 - 1.
+    """
+
+    pair: int
+    seed: int
 
 
 def epoch_order(shard_sizes: Sequence[int], *, seed: int, epoch: int, window: int = WINDOW) -> NDArray[np.int64]:
     """Order of all pairs in an epoch: shards shuffled, then pairs within windows of so many shards.
 
-    So each pair is read once, and no more than a few shards are in use at a time.
+    So each pair is read once, and no more than a few shards are in use at a time. Of a single shard, all pairs are
+    mixed.
 
     Args:
         shard_sizes: number of pairs in each shard.
@@ -42,27 +56,41 @@ def epoch_order(shard_sizes: Sequence[int], *, seed: int, epoch: int, window: in
     return np.concatenate([generator.permutation(part) for part in windows])
 
 
-class ShardSampler(DistributedSampler[int]):
+def epoch_seeds(count: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Seeds of the augmentations at the first so many places of an epoch; what follows doesn't change them.
+
+    Example:
+        >>> first, more = epoch_seeds(3, seed=0, epoch=0), epoch_seeds(5, seed=0, epoch=0)
+        >>> first.tolist() == more[:3].tolist()
+        True
+    """
+    return np.random.default_rng((seed, epoch, _OF_DRAWS)).integers(2**63, size=count)
+
+
+class EpochSampler(DistributedSampler[Draw]):
     """Deals the pairs of each epoch to the processes: to each a run of them, so that it reads shards of its own.
 
     All processes get equally many. If batches are to be whole, at most one less than a batch of each process is left
     over, other pairs in each epoch. Otherwise, or where that would leave no batch, pairs from the start of the epoch
     make up for those that are missing, at most one less than there are processes.
 
+    With each pair comes a seed for its augmentation. It follows from the seed, the epoch and the place in the epoch of
+    all processes together, and from nothing else.
+
     It is a `DistributedSampler`, lest Lightning puts one in its place. Each pass over it is the next epoch, unless
     ``set_epoch`` names another.
 
     Args:
-        shard_sizes: number of pairs in each shard.
+        shard_sizes: number of pairs in each shard; those of files or scenes are one shard.
         batch_size: pairs in a batch of one process.
         drop_last: whether an incomplete last batch is left out.
         num_replicas: number of processes.
         rank: this one's.
-        seed: of the shuffle.
+        seed: of order and augmentations.
 
     Example:
-        >>> parts = [ShardSampler([5, 5, 3], batch_size=2, num_replicas=2, rank=rank) for rank in (0, 1)]
-        >>> [len(part) for part in parts], len({index for part in parts for index in part})
+        >>> parts = [EpochSampler([5, 5, 3], batch_size=2, num_replicas=2, rank=rank) for rank in (0, 1)]
+        >>> [len(part) for part in parts], len({draw.pair for part in parts for draw in part})
         ([6, 6], 12)
     """
 
@@ -88,11 +116,13 @@ class ShardSampler(DistributedSampler[int]):
         self._batches = 0  # of the current epoch that have been given out
         self._resume: dict[str, int] | None = None
 
-    def __iter__(self) -> Iterator[int]:
-        start = self._begin()
-        order = np.resize(epoch_order(self.shard_sizes, seed=self.seed, epoch=self._current_epoch), self.total_size)
-        own = order[self.rank * self.num_samples : (self.rank + 1) * self.num_samples]
-        return map(int, own[start * self.batch_size :])
+    def __iter__(self) -> Iterator[Draw]:
+        done = self._begin() * self.batch_size
+        which = {"seed": self.seed, "epoch": self._current_epoch}
+        own = slice(self.rank * self.num_samples + done, (self.rank + 1) * self.num_samples)
+        order = np.resize(epoch_order(self.shard_sizes, **which), self.total_size)[own]
+        seeds = epoch_seeds(self.total_size, **which)[own]
+        return map(Draw, map(int, order), map(int, seeds))  # one by one: a list would take ten times the memory
 
     def count_batch(self) -> None:
         """Note that a batch has been given out."""
@@ -114,9 +144,10 @@ class ShardSampler(DistributedSampler[int]):
 
     @property
     def _layout(self) -> dict[str, int]:
-        """What must not change within an epoch: shards, batches and processes."""
-        content = zlib.crc32(np.array(self.shard_sizes, "<i8").tobytes())
-        return {"shards": content, "batch_size": self.batch_size, "num_replicas": self.num_replicas}
+        """What must not change within an epoch: pairs and their shards, batches and processes."""
+        shards = zlib.crc32(np.array(self.shard_sizes, "<i8").tobytes())
+        numbers = {"pairs": sum(self.shard_sizes), "batch_size": self.batch_size, "num_replicas": self.num_replicas}
+        return {"shards": shards} | numbers
 
     def _begin(self) -> int:
         """Begin a pass; return how many of its batches an earlier run has had."""
@@ -125,65 +156,27 @@ class ShardSampler(DistributedSampler[int]):
         self._batches = 0
         if state is None or state["epoch"] != self._current_epoch or not state["batches"]:
             return 0
+        state = self._layout | state  # an older checkpoint says less
         if any(state[name] != value for name, value in self._layout.items()):
-            others = "" if state["shards"] == self._layout["shards"] else ", of other shards"
             raise DataError(
-                f"the checkpoint was made within an epoch of {state['num_replicas']} x {state['batch_size']} pairs a "
-                f"step (processes x batch size), and this run has {self.num_replicas} x {self.batch_size}{others}: "
-                f"which pairs are left can't be told. Resume with the same --trainer.devices, --data.batch_size and "
-                f"--data.shards, or from a checkpoint of an epoch's end"
+                f"the checkpoint was made within an epoch of {_described(state)}, and this run has "
+                f"{_described(self._layout)}{_other_shards(state, self._layout)}: which pairs are left can't be told. "
+                f"Resume with the same data, --data.batch_size and --trainer.devices, or from a checkpoint of an "
+                f"epoch's end"
             )
         self._batches = state["batches"]
         return self._batches
 
 
-class ShardLoader(DataLoader[Any]):
-    """A `DataLoader` over a `ShardSampler`, which it tells how far the epoch has come.
-
-    Batches count when they are given out. Those that workers have prepared beyond them are made again in a new run. It
-    has no state of its own for Lightning to keep: Lightning would restore that only after the task has asked for the
-    number of its steps, which sets the loaders up for good. The data module keeps the sampler's.
-    """
-
-    @property
-    def shard_sampler(self) -> ShardSampler:
-        """The sampler."""
-        sampler: ShardSampler = self.sampler  # type: ignore[assignment]  # torch types it as any iterable
-        return sampler
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch promises a class of its own, which nobody needs
-        # Nothing is begun before the first batch is asked for: Lightning names the epoch after it has asked for an
-        # iterator.
-        for batch in super().__iter__():
-            if isinstance(self.sampler, ShardSampler):  # not where Lightning's overfit_batches has replaced it
-                self.sampler.count_batch()
-            yield batch
-
-
-def training_loader(
-    dataset: Dataset[Any],
-    shard_sizes: Sequence[int],
-    *,
-    batch_size: int,
-    drop_last: bool = True,
-    seed: int = 0,
-    num_replicas: int = 1,
-    rank: int = 0,
-    **options: Any,
-) -> ShardLoader:
-    """Return a loader of shuffled training pairs, of each epoch another order.
-
-    Args:
-        dataset: the pairs, by their numbers in the shards.
-        shard_sizes: see `ShardSampler`, also for the next five.
-        batch_size: pairs in a batch of one process.
-        drop_last: whether an incomplete last batch is left out.
-        seed: of the shuffle.
-        num_replicas: number of processes.
-        rank: this one's.
-        **options: of `DataLoader`: ``collate_fn``, ``num_workers``, ``worker_init_fn``, …
-    """
-    sampler = ShardSampler(
-        shard_sizes, batch_size=batch_size, drop_last=drop_last, num_replicas=num_replicas, rank=rank, seed=seed
+def _described(layout: dict[str, int]) -> str:
+    """Pairs, batches and processes, for an error message."""
+    return (
+        f"{layout['pairs']} training pairs with --data.batch_size {layout['batch_size']} on {layout['num_replicas']} "
+        f"{'process' if layout['num_replicas'] == 1 else 'processes'}"
     )
-    return ShardLoader(dataset, batch_size=batch_size, sampler=sampler, **options)
+
+
+def _other_shards(state: dict[str, int], layout: dict[str, int]) -> str:
+    """Say that the same number of pairs lies in other shards."""
+    same_number = state["pairs"] == layout["pairs"]
+    return ", in other shards" if same_number and state["shards"] != layout["shards"] else ""

@@ -1,4 +1,4 @@
-"""Training from shards: each pair once an epoch, over workers and processes, and across an interruption."""
+"""Epochs of files and of shards: each pair once, the same with any workers, and across an interruption."""
 
 import itertools
 import json
@@ -7,28 +7,30 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from unetseg.data.built_in import SceneSource
 from unetseg.data.datamodule import SegmentationDataModule
-from unetseg.data.dataset import SegmentationDataset, collate
+from unetseg.data.dataset import SegmentationDataset
+from unetseg.data.epochs import EpochSampler, epoch_order, epoch_seeds
 from unetseg.data.images import ImageReader
 from unetseg.data.labels import parse_labels
+from unetseg.data.loading import TrainingLoader, training_loader
 from unetseg.data.opening import shard_settings
 from unetseg.data.shard_writer import write_shards
 from unetseg.data.shards import ShardSource
-from unetseg.data.streaming import ShardLoader, ShardSampler, epoch_order, training_loader
+from unetseg.data.sources import Source
 from unetseg.data.synthetic import CLASSES, SyntheticScenes
-from unetseg.data.transforms import TrainingTransform, initialise_worker
+from unetseg.data.transforms import TrainingTransform
 from unetseg.errors import DataError
 from unetseg.task import SegmentationTask
 
@@ -44,23 +46,51 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def make(folder: Path, *, workers: int = 0, batch_size: int = BATCH, **options: Any) -> ShardLoader:
-    source = ShardSource(folder, "train", ImageReader())
-    assert len(source.shard_sizes) > 4
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of 13 scenes for training, two for validation."""
+    root = tmp_path_factory.mktemp("files")
+    for name in ("images", "masks"):
+        (root / name).mkdir()
+    scenes = SyntheticScenes(PAIRS + 2, seed=0)
+    for index in range(PAIRS + 2):
+        for kind, pixels in zip(("images", "masks"), scenes[index], strict=True):
+            Image.fromarray(pixels).save(root / kind / f"{index:05d}.png")
+    (root / "train.txt").write_text("\n".join(f"{index:05d}" for index in range(PAIRS)))
+    (root / "val.txt").write_text("\n".join(f"{index:05d}" for index in range(PAIRS, PAIRS + 2)))
+    return root
+
+
+@pytest.fixture(params=["shards", "files", "scenes"])
+def source(request: pytest.FixtureRequest) -> Source:
+    """The same 13 pairs, from each place that they can come from."""
+    if request.param == "shards":
+        shards = ShardSource(request.getfixturevalue("folder"), "train", ImageReader())
+        assert len(shards.shard_sizes) > 4
+        return shards
+    if request.param == "files":
+        root = str(request.getfixturevalue("files"))
+        return SegmentationDataModule(root, list(CLASSES)).sources["train"]
+    return SceneSource(SyntheticScenes(PAIRS, seed=0))
+
+
+def make(source: Source, *, workers: int = 0, batch_size: int = BATCH, **options: Any) -> TrainingLoader:
     return training_loader(
         SegmentationDataset(source, TrainingTransform(crop_size=16, ignore_index=255)),
-        source.shard_sizes,
+        source.shard_sizes if isinstance(source, ShardSource) else [len(source)],
         batch_size=batch_size,
-        collate_fn=collate,
         num_workers=workers,
-        persistent_workers=workers > 0,
-        worker_init_fn=partial(initialise_worker, rank=options.get("rank", 0)),
         **options,
     )
 
 
 def names(batches: Iterable[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [tuple(batch["name"]) for batch in batches]
+
+
+def contents(batches: Iterable[dict[str, Any]]) -> list[tuple[tuple[str, ...], bytes, bytes]]:
+    """All that batches hold, to the last bit."""
+    return [(tuple(b["name"]), b["image"].numpy().tobytes(), b["mask"].numpy().tobytes()) for b in batches]
 
 
 @pytest.mark.parametrize("sizes", [[1], [7], [3, 3, 3], [5, 1, 4, 2, 6, 3, 1, 1, 9]])
@@ -70,6 +100,22 @@ def test_an_epoch_is_a_permutation_that_seed_and_number_decide(sizes: list[int])
     assert orders[1] == epoch_order(sizes, seed=0, epoch=1).tolist()
     if sum(sizes) > 6:
         assert len({*map(tuple, orders)}) == 6
+
+
+def test_all_pairs_of_one_shard_are_mixed():
+    firsts = {int(epoch_order([40], seed=seed, epoch=epoch)[0]) for seed in range(20) for epoch in range(20)}
+    assert firsts == {*range(40)}
+    order = epoch_order([1000], seed=0, epoch=0)
+    assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.1
+
+
+def test_each_place_of_each_epoch_has_a_seed_of_its_own():
+    seeds = np.concatenate(
+        [epoch_seeds(10_000, seed=seed, epoch=epoch) for seed in (0, 1, 2**64 - 1) for epoch in (0, 1)]
+    )
+    assert len(np.unique(seeds)) == seeds.size
+    assert seeds.min() >= 0
+    assert (seeds / 2**63).mean() == pytest.approx(0.5, abs=0.01)
 
 
 def test_few_shards_are_read_at_a_time_and_all_positions_are_possible():
@@ -91,8 +137,8 @@ SHARES = list(itertools.product([[1], [3, 3], [5, 5, 3], [7, 2, 9, 4, 1]], [1, 2
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_processes_share_an_epoch_evenly(sizes: list[int], batch_size: int, processes: int, drop_last: bool):
     options: dict[str, Any] = {"batch_size": batch_size, "drop_last": drop_last, "num_replicas": processes}
-    parts = [ShardSampler(sizes, rank=rank, **options) for rank in range(processes)]
-    shares = [list(part) for part in parts]
+    parts = [EpochSampler(sizes, rank=rank, **options) for rank in range(processes)]
+    shares = [[draw.pair for draw in part] for part in parts]
     total, seen = sum(sizes), [index for share in shares for index in share]
     assert {len(share) for share in shares} == {len(parts[0])}
     if drop_last and total >= batch_size * processes:
@@ -105,27 +151,67 @@ def test_processes_share_an_epoch_evenly(sizes: list[int], batch_size: int, proc
 
 def test_processes_read_shards_of_their_own():
     sizes = [10] * 40
-    shares = [ShardSampler(sizes, batch_size=2, num_replicas=2, rank=rank) for rank in (0, 1)]
-    first, second = ({index // 10 for index in share} for share in shares)
+    shares = [EpochSampler(sizes, batch_size=2, num_replicas=2, rank=rank) for rank in (0, 1)]
+    first, second = ({draw.pair // 10 for draw in share} for share in shares)
     assert len(first) == len(second) == 20
 
 
+def test_an_augmentation_does_not_depend_on_the_number_of_processes():
+    """A pair at a place of the epoch has its seed there, whichever process reads it."""
+    alone = list(EpochSampler([12], batch_size=2, seed=5))
+    shared = [list(EpochSampler([12], batch_size=2, num_replicas=3, rank=rank, seed=5)) for rank in range(3)]
+    assert [*itertools.chain(*shared)] == alone
+    assert len({draw.seed for draw in alone}) == 12
+
+
+def test_a_pair_that_makes_up_for_a_missing_one_is_augmented_anew():
+    first, second = (list(EpochSampler([3], batch_size=4, num_replicas=2, rank=rank)) for rank in (0, 1))
+    assert first[0].pair == second[1].pair
+    assert first[0].seed != second[1].seed
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_each_pair_comes_once_an_epoch(folder: Path, workers: int):
-    loader = make(folder, workers=workers, drop_last=False)
+def test_each_pair_comes_once_an_epoch(source: Source, workers: int):
+    loader = make(source, workers=workers, drop_last=False)
     epochs = [names(loader) for _ in range(3)]
     for epoch in epochs:
         assert [len(batch) for batch in epoch] == [4, 4, 4, 1]
         assert sorted(itertools.chain(*epoch)) == [f"{index:05d}" for index in range(PAIRS)]
     assert len({*map(tuple, epochs)}) == 3
     assert len(loader) == 4
-    assert [names(make(folder, workers=2 - workers, drop_last=False))] == epochs[:1]
-    assert names(make(folder, seed=1, drop_last=False)) != epochs[0]
+    assert names(make(source, seed=1, drop_last=False)) != epochs[0]
+
+
+def test_two_processes_share_an_epoch(source: Source):
+    loaders = [make(source, batch_size=2, num_replicas=2, rank=rank, drop_last=False) for rank in (0, 1)]
+    for _ in range(2):
+        seen = sorted(name for loader in loaders for batch in names(loader) for name in batch)
+        assert len(seen) == PAIRS + 1
+        assert {*seen} == {f"{index:05d}" for index in range(PAIRS)}
+
+
+def test_batches_are_the_same_with_any_number_of_workers(source: Source):
+    def epochs(workers: int, chance: int) -> list[Any]:
+        torch.manual_seed(chance)  # of no account
+        loader = make(source, workers=workers, seed=7)
+        return [contents(loader) for _ in range(2)]
+
+    alone = epochs(0, chance=0)
+    assert alone == epochs(2, chance=1) == epochs(1, chance=2)
+    crops = [image for epoch in alone for _, image, _ in epoch]
+    assert len({*crops}) == len(crops) == 6
+
+
+def test_loaders_leave_the_generator_of_torch_alone(source: Source):
+    before = torch.get_rng_state()
+    for workers in (0, 1):
+        contents(make(source, workers=workers))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_augmented_crops(folder: Path, workers: int):
-    loader = make(folder, workers=workers)
+def test_batches_are_augmented_crops(source: Source, workers: int):
+    loader = make(source, workers=workers)
     batches = list(loader)
     assert len(batches) == len(loader) == PAIRS // BATCH
     for batch in batches:
@@ -133,82 +219,93 @@ def test_batches_are_augmented_crops(folder: Path, workers: int):
         assert (batch["mask"].shape, batch["mask"].dtype) == ((BATCH, 16, 16), torch.uint8)
 
 
-def test_set_epoch_names_the_next_pass(folder: Path):
-    loader = make(folder)
-    epochs = [names(loader) for _ in range(3)]
+def test_set_epoch_names_the_next_pass(source: Source):
+    loader = make(source)
+    epochs = [contents(loader) for _ in range(3)]
     loader.sampler.set_epoch(1)
-    assert [names(loader), names(loader)] == epochs[1:]
+    assert [contents(loader), contents(loader)] == epochs[1:]
 
 
-@pytest.mark.parametrize(("workers", "later_workers"), [(0, 0), (2, 2), (2, 0)])
+@pytest.mark.parametrize(("workers", "later_workers"), [(0, 2), (2, 0)])
 @pytest.mark.parametrize("done", [0, 1, 2, 3])
-def test_the_rest_of_an_epoch_follows_an_interruption(folder: Path, workers: int, later_workers: int, done: int):
-    whole = make(folder, seed=3)
-    _, second, third = (names(whole) for _ in range(3))
-    loader = make(folder, workers=workers, seed=3)
+def test_the_rest_of_an_epoch_follows_an_interruption(source: Source, workers: int, later_workers: int, done: int):
+    whole = make(source, seed=3)
+    _, second, third = (contents(whole) for _ in range(3))
+    loader = make(source, workers=workers, seed=3)
     list(loader)
-    assert names(itertools.islice(loader, done)) == second[:done]
+    assert contents(itertools.islice(loader, done)) == second[:done]
     state = json.loads(json.dumps(loader.sampler.state_dict()))
-    resumed = make(folder, workers=later_workers)  # the seed is the state's
+    resumed = make(source, workers=later_workers)  # the seed is the state's
     resumed.sampler.load_state_dict(state)
     assert len(resumed) == len(second) == 3  # as Lightning counts
     if done < 3:
-        assert names(resumed) == second[done:]
-    assert names(resumed) == third
+        assert contents(resumed) == second[done:]
+    assert contents(resumed) == third
 
 
-def test_an_interruption_of_the_rest_is_followed_too(folder: Path):
-    epoch = names(make(folder, batch_size=2))
+def test_an_interruption_of_the_rest_is_followed_too(source: Source):
+    epoch = contents(make(source, batch_size=2))
     state: dict[str, int] = {}
     seen = []
     for count in (1, 2, 3):
-        loader = make(folder, batch_size=2)
+        loader = make(source, batch_size=2)
         if state:
             loader.sampler.load_state_dict(state)
-        seen += names(itertools.islice(loader, count))
+        seen += contents(itertools.islice(loader, count))
         state = loader.sampler.state_dict()
     assert seen == epoch
 
 
-def test_a_checkpoint_of_another_epoch_is_no_start(folder: Path):
-    whole = make(folder)
-    epochs = [names(whole) for _ in range(2)]
-    loader = make(folder)
+def test_a_checkpoint_of_another_epoch_is_no_start(source: Source):
+    whole = make(source)
+    epochs = [contents(whole) for _ in range(2)]
+    loader = make(source)
     names(itertools.islice(loader, 2))
-    resumed = make(folder)
+    resumed = make(source)
     resumed.sampler.load_state_dict(loader.sampler.state_dict())
     resumed.sampler.set_epoch(1)  # limit_train_batches has ended the first
-    assert names(resumed) == epochs[1]
+    assert contents(resumed) == epochs[1]
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"batch_size": 2}, "within an epoch of 1 x 4 pairs a step .*, and this run has 1 x 2: which pairs"),
-        ({"num_replicas": 2}, "within an epoch of 1 x 4 pairs a step .*, and this run has 2 x 4: which pairs"),
-    ],
-)
-def test_what_changes_the_rest_of_an_epoch_is_refused(folder: Path, changed: dict[str, int], message: str):
-    loader = make(folder)
-    names(itertools.islice(loader, 1))
-    resumed = make(folder, **changed)
-    resumed.sampler.load_state_dict(loader.sampler.state_dict())
-    with pytest.raises(DataError, match=message):
-        next(iter(resumed))
-    names(itertools.islice(loader, 3))
-    resumed = make(folder, **changed)
-    resumed.sampler.load_state_dict(loader.sampler.state_dict())  # of the epoch's end
-    next(iter(resumed))
+WHOLE = r"within an epoch of 13 training pairs with --data\.batch_size 4 on 1 process, and this run has "
+CHANGES = [
+    (
+        {"batch_size": 2},
+        r"13 training pairs with --data\.batch_size 2 on 1 process: which pairs are left can't",
+    ),
+    (
+        {"num_replicas": 2},
+        r"13 .* 4 on 2 processes: .* with the same data, --data\.batch_size and --trainer\.devices",
+    ),
+    ({"shard_sizes": [12]}, r"12 training pairs with --data\.batch_size 4 on 1 process: which"),
+    ({"shard_sizes": [6, 6, 1]}, r"13 .* on 1 process, in other shards: .* or from a checkpoint of an epoch's end"),
+]
 
 
-def test_other_shards_of_the_same_pairs_are_refused_within_an_epoch(folder: Path, tmp_path: Path):
-    sampler = ShardSampler([5, 5, 3], batch_size=4)
+@pytest.mark.parametrize(("changed", "message"), CHANGES)
+def test_what_changes_the_rest_of_an_epoch_is_refused(changed: dict[str, Any], message: str):
+    sampler = EpochSampler([13], batch_size=4)
     list(sampler)
     sampler.count_batch()
-    other = ShardSampler([6, 6, 1], batch_size=4)
-    other.load_state_dict(sampler.state_dict())
-    with pytest.raises(DataError, match="this run has 1 x 4, of other shards: which pairs are left"):
-        iter(other)
+    resumed = EpochSampler(**({"shard_sizes": [13], "batch_size": 4} | changed))
+    resumed.load_state_dict(sampler.state_dict())
+    with pytest.raises(DataError, match=WHOLE + message):
+        iter(resumed)
+    sampler.count_batch()
+    sampler.count_batch()
+    resumed.load_state_dict(sampler.state_dict())  # of the epoch's end
+    assert len(list(resumed)) == len(resumed)
+
+
+def test_what_a_state_of_before_does_not_say_is_not_compared():
+    sampler = EpochSampler([5, 8], batch_size=4)
+    whole = list(sampler)
+    sampler.count_batch()
+    state = sampler.state_dict()
+    del state["pairs"]
+    resumed = EpochSampler([5, 8], batch_size=4)
+    resumed.load_state_dict(state)
+    assert list(resumed) == whole[4:]
 
 
 class Noting(LightningModule):
@@ -217,11 +314,11 @@ class Noting(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen: list[tuple[int, tuple[str, ...]]] = []
+        self.seen: list[tuple[int, Any]] = []
 
     def training_step(self, batch: dict[str, Any]) -> torch.Tensor:
         """Note a batch."""
-        self.seen.append((self.current_epoch, tuple(batch["name"])))
+        self.seen.append((self.current_epoch, *contents([batch])))
         return self.weight**2
 
     def validation_step(self, batch: torch.Tensor) -> None:
@@ -234,10 +331,12 @@ class Noting(LightningModule):
 
 
 class Data(SegmentationDataModule):
-    """Shards for training, and something for validation."""
+    """Shards or files for training, and something for validation."""
 
     def __init__(self, folder: Path, workers: int) -> None:
-        super().__init__(shards=str(folder), crop_size=16, batch_size=2, num_workers=workers)
+        packed = (folder / "unetseg.json").exists()
+        place = {"shards": str(folder)} if packed else {"root": str(folder), "classes": list(CLASSES)}
+        super().__init__(**place, crop_size=16, batch_size=2, num_workers=workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return one batch."""
@@ -255,7 +354,7 @@ def fit(folder: Path, workers: int = 0, *, ckpt_path: Path | None = None, **opti
     return model.seen
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("place", "workers"), [("folder", 0), ("files", 0), ("files", 2)])
 @pytest.mark.parametrize(
     ("saved", "stop", "both"),
     [
@@ -270,61 +369,88 @@ def fit(folder: Path, workers: int = 0, *, ckpt_path: Path | None = None, **opti
 )
 @pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path., callbacks")
 def test_a_resumed_run_sees_what_an_unbroken_one_does(
-    folder: Path, tmp_path: Path, workers: int, saved: dict[str, Any], stop: dict[str, Any], both: dict[str, Any]
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    place: str,
+    workers: int,
+    saved: dict[str, Any],
+    stop: dict[str, Any],
+    both: dict[str, Any],
 ):
+    folder = request.getfixturevalue(place)
+    torch.manual_seed(1)
     unbroken = fit(folder, **both)
     checkpoint = ModelCheckpoint(tmp_path, filename="{step}", save_top_k=-1, **saved)
+    torch.manual_seed(1)
     fit(folder, workers, callbacks=[checkpoint], **(both | stop))
     last = max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     steps = torch.load(last, weights_only=True)["global_step"]
     assert 0 < steps < len(unbroken)
+    torch.manual_seed(2)  # the seed is the checkpoint's
     assert fit(folder, workers, ckpt_path=last, **both) == unbroken[steps:]
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path., callbacks")
-def test_a_task_resumes_within_an_epoch(folder: Path, tmp_path: Path):
-    """The real one, whose schedule asks for the number of steps before anything is restored."""
+@pytest.mark.parametrize("place", ["folder", "files"])
+def test_a_task_resumes_within_an_epoch(request: pytest.FixtureRequest, tmp_path: Path, place: str):
+    """The real one, whose schedule asks for the number of steps before anything is restored, comes to the same end."""
+
+    class Killed(Exception):  # noqa: N818 - no fault
+        pass
 
     class Task(SegmentationTask):
         def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-            seen.append((self.current_epoch, tuple(batch["name"])))
+            if len(seen) == last:
+                raise Killed
+            seen.append((self.current_epoch, *contents([batch])))
             return super().training_step(batch, batch_idx)
 
-    def train(**options: Any) -> list[Any]:
+    def train(*, workers: int = 0, seed: int = 0, **options: Any) -> tuple[list[Any], dict[str, torch.Tensor]]:
         seen.clear()
+        torch.manual_seed(seed)
         task = Task(list(CLASSES), encoder_depth=3, decoder_channels=[8, 8, 8])
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
         ckpt_path = options.pop("ckpt_path", None)
-        Trainer(max_epochs=2, limit_val_batches=0, **quiet, **options).fit(task, Data(folder, 0), ckpt_path=ckpt_path)
-        return list(seen)
+        trainer = Trainer(max_epochs=2, limit_val_batches=0, **quiet, **options)
+        trainer.fit(task, Data(request.getfixturevalue(place), workers), ckpt_path=ckpt_path)
+        return list(seen), task.state_dict()
 
     seen: list[Any] = []
-    unbroken = train(enable_checkpointing=False)
-    train(max_steps=5, callbacks=[ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=4)])
-    resumed = train(ckpt_path=tmp_path / "step=4.ckpt", enable_checkpointing=False)
+    last = 12
+    unbroken, weights = train(enable_checkpointing=False)
+    last = 5
+    with pytest.raises(Killed):
+        train(callbacks=[ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=4)])
+    last = 12
+    checkpoint = {"ckpt_path": tmp_path / "step=4.ckpt", "enable_checkpointing": False}
+    resumed, same_weights = train(workers=2, seed=1, **checkpoint)
     assert len(unbroken) == 12
     assert resumed == unbroken[4:]
+    assert all(torch.equal(value, same_weights[name]) for name, value in weights.items())
 
 
-def test_overfitting_repeats_its_batches(folder: Path):
+@pytest.mark.parametrize("place", ["folder", "files"])
+def test_overfitting_repeats_its_batches(request: pytest.FixtureRequest, place: str):
     with pytest.warns(UserWarning, match="turning off the train dataloader shuffling"):
-        seen = fit(folder, overfit_batches=2)
-    assert [batch for _, batch in seen[:2]] * 3 == [batch for _, batch in seen]
+        seen = fit(request.getfixturevalue(place), overfit_batches=2)
+    pairs = [pairs for _, (pairs, _, _) in seen]
+    assert pairs == pairs[:2] * 3
+    assert len({image for _, (_, image, _) in seen}) == 6  # augmented anew each time, of torch's generator
 
 
 @pytest.mark.slow
-def test_spawned_workers_read_shards(folder: Path):
-    loader = make(folder, workers=2, drop_last=False, multiprocessing_context="spawn")
-    assert names(loader) == names(make(folder, drop_last=False))
+def test_spawned_workers_read_the_same(source: Source):
+    loader = make(source, workers=2, drop_last=False, multiprocessing_context="spawn")
+    assert contents(loader) == contents(make(source, drop_last=False))
 
 
 GLOO = """
 import json, sys
 import torch.distributed as dist
-from unetseg.data.dataset import SegmentationDataset, collate
+from unetseg.data.dataset import SegmentationDataset
 from unetseg.data.images import ImageReader
+from unetseg.data.loading import training_loader
 from unetseg.data.shards import ShardSource
-from unetseg.data.streaming import training_loader
 
 if __name__ == "__main__":
     folder, workers, drop_last, output = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "drop", sys.argv[4]
@@ -333,7 +459,7 @@ if __name__ == "__main__":
     source = ShardSource(folder, "train", ImageReader())
     loader = training_loader(
         SegmentationDataset(source), source.shard_sizes, batch_size=1, drop_last=drop_last, num_replicas=2, rank=rank,
-        collate_fn=collate, num_workers=workers,
+        num_workers=workers,
     )
     seen = []
     for _ in range(2):
@@ -380,6 +506,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from unetseg.data.datamodule import SegmentationDataModule
+from unetseg.data.synthetic import CLASSES
 from unetseg.task import SegmentationTask
 
 class Task(SegmentationTask):
@@ -389,7 +516,8 @@ class Task(SegmentationTask):
 
 if __name__ == "__main__":
     steps, checkpoint, output = int(sys.argv[3]), sys.argv[4], sys.argv[5]
-    data = SegmentationDataModule(shards=sys.argv[1], crop_size=16, batch_size=2, num_workers=int(sys.argv[2]))
+    place = {"root": sys.argv[1], "classes": list(CLASSES)} if "files" in sys.argv[1] else {"shards": sys.argv[1]}
+    data = SegmentationDataModule(**place, crop_size=16, batch_size=2, num_workers=int(sys.argv[2]))
     model = Task(data.classes, encoder_depth=3, decoder_channels=[8, 8, 8])
     trainer = Trainer(
         accelerator="cpu", devices=2, strategy="ddp", max_epochs=3, max_steps=steps, logger=False,
@@ -404,8 +532,9 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_two_processes_resume_within_an_epoch(folder: Path, tmp_path: Path, workers: int):
+@pytest.mark.parametrize(("place", "workers"), [("folder", 2), ("files", 0)])
+def test_two_processes_resume_within_an_epoch(request: pytest.FixtureRequest, tmp_path: Path, place: str, workers: int):
+    folder = request.getfixturevalue(place)
     for name in ("whole", "broken", "resumed"):
         (tmp_path / name).mkdir()
     whole = launch(DDP, tmp_path / "whole", [str(folder), str(workers), "-1", ""])
