@@ -246,6 +246,15 @@ def test_arguments_of_built_in_data_can_be_given_back():
     assert SegmentationDataModule(**data.hparams).classes == data.classes
 
 
+def test_the_mode_is_kept_and_leaves_masks_as_they_are(root: Path):
+    plain, binary = make(root), make(root, mode="binary")
+    assert (plain.mode, plain.hparams["mode"]) == ("multiclass", None)
+    assert (binary.mode, binary.hparams["mode"]) == ("binary", "binary")
+    assert SegmentationDataModule(**binary.hparams).mode == "binary"
+    (one,), (other,) = plain.val_dataloader(), binary.val_dataloader()
+    assert torch.equal(one["mask"], other["mask"])
+
+
 def from_yaml(text: str, folder: Path) -> SegmentationDataModule:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
@@ -277,6 +286,8 @@ def test_yaml_words_that_are_no_strings_need_quotes(root: Path, tmp_path: Path, 
         ({"classes": [str(i) for i in range(256)]}, "--data.classes: got 256 names"),
         ({"classes": [*"abc"], "mask_format": "binary"}, "binary needs exactly two classes; got a, b, c"),
         ({"ignore_index": 256}, r"ignore_index 256: must be in 0\.\.255, the values of an 8-bit mask"),
+        ({"classes": [*"abc"], "mode": "binary"}, "--data.mode binary needs exactly two classes; got a, b, c"),
+        ({"mode": "multilabel"}, "--data.mode multilabel needs a mask a class"),
         ({"batch_size": 0}, "batch_size 0: must be at least 1"),
         ({"val_batch_size": 0}, "val_batch_size 0: must be at least 1"),
         ({"cache_gb": -1}, "cache_gb -1: must be at least 0"),
@@ -308,6 +319,7 @@ def test_classes_without_a_folder_are_refused():
         ({"mask_format": "multilabel"}, "--data.mask_format multilabel without --data.root: the built-in data is RGB"),
         ({"in_channels": 1}, "--data.in_channels 1 without --data.root"),
         ({"coco": "a.json"}, "--data.coco a.json without --data.root"),
+        ({"mode": "binary"}, "--data.mode binary needs exactly two classes; got background, reed, leaf, pebble, fish"),
     ],
 )
 def test_what_only_files_have_is_refused_without_a_folder(options: dict[str, Any], message: str):

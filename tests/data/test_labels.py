@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unetseg.data.labels import parse_labels
+from unetseg.data.labels import chosen_mode, parse_labels
 from unetseg.data.masks import BinaryMaskReader, ColorMaskReader, IndexMaskReader, MultilabelMaskReader
 from unetseg.errors import DataError, OptionError
 
@@ -136,3 +136,48 @@ def test_a_class_that_is_read_is_never_the_one_that_is_ignored(options: dict[str
     with pytest.raises(DataError, match=r"ignore_index 1 is the index of a class, .* read as 0\.\.1; give 2 to 255"):
         parse_labels(**options, ignore_index=1)
     assert parse_labels(**options, ignore_index=2).ignore_index == 2
+
+
+@pytest.mark.parametrize(
+    ("mask_format", "mode", "chosen"),
+    [
+        ("index", None, "multiclass"),
+        ("index", "multiclass", "multiclass"),
+        ("index", "binary", "binary"),
+        ("binary", None, "multiclass"),
+        ("binary", "binary", "binary"),
+        ("multilabel", None, "multilabel"),
+        ("multilabel", "multilabel", "multilabel"),
+    ],
+)
+def test_the_mode_follows_the_masks_or_what_was_asked(mask_format: Any, mode: Any, chosen: str):
+    assert chosen_mode(parse_labels(["a", "b"], mask_format=mask_format), mode) == chosen
+
+
+@pytest.mark.parametrize(
+    ("classes", "mask_format", "mode", "fault"),
+    [
+        (
+            "abc",
+            "index",
+            "binary",
+            "--data.mode binary needs exactly two classes; got a, b, c. Leave the option out",
+        ),
+        ("ab", "index", "multilabel", "multilabel needs a mask a class, .* with --data.mask_format multilabel"),
+        (
+            "ab",
+            "multilabel",
+            "multiclass",
+            r"multiclass needs masks with one class a pixel, .* a class \(a, b\);",
+        ),
+        ("ab", "multilabel", "binary", "--data.mode binary needs masks with one class a pixel, .* or give multilabel"),
+    ],
+)
+def test_a_mode_that_the_masks_do_not_have(classes: str, mask_format: Any, mode: Any, fault: str):
+    with pytest.raises(DataError, match=fault):
+        chosen_mode(parse_labels([*classes], mask_format=mask_format), mode)
+
+
+def test_a_mode_that_does_not_exist():
+    with pytest.raises(OptionError, match=r"--data\.mode is 'binar'; it can be .* Did you mean 'binary'"):
+        chosen_mode(parse_labels(["a", "b"]), "binar")

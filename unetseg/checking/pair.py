@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetseg.data.frequencies import value_counts
 from unetseg.data.images import Pixels
 from unetseg.data.labels import Labels
 from unetseg.data.sources import Pair
 
 __all__ = ["Moments", "PairFigures", "measure_pair"]
-
-_BLOCK = 1 << 20  # values counted at a time: numpy widens them to 64 bits
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Moments:
         for i in range(image.shape[2]):
             if image.dtype == np.uint8:
                 # in Python's integers, so that nothing is rounded
-                counts = _histogram(image[..., i]).tolist()
+                counts = value_counts(image[..., i]).tolist()
                 total = sum(number * value for value, number in enumerate(counts))
                 total_squares = sum(number * value**2 for value, number in enumerate(counts))
                 mean[i] = total / (count * 255)
@@ -116,7 +115,7 @@ def measure_pair(pair: Pair, labels: Labels, *, with_moments: bool) -> PairFigur
     """
     image, mask, _ = pair
     planes = mask if mask.ndim == 3 else mask[..., None]
-    counts = np.stack([_histogram(planes[..., i]) for i in range(planes.shape[2])])  # (planes, 256)
+    counts = np.stack([value_counts(planes[..., i]) for i in range(planes.shape[2])])  # (planes, 256)
     ignored = counts[:, labels.ignore_index].copy()
     counts[:, labels.ignore_index] = 0  # it may be a class's number, too
     values = len(labels.classes) if labels.mode == "multiclass" else 2
@@ -129,15 +128,6 @@ def measure_pair(pair: Pair, labels: Labels, *, with_moments: bool) -> PairFigur
         stray=tuple(int(value) + values for value in np.flatnonzero(counts[:, values:].any(axis=0))),
         moments=Moments.of(image) if with_moments else None,
     )
-
-
-def _histogram(values: NDArray[Any]) -> NDArray[np.int64]:
-    """How often each of 0..255 occurs."""
-    flat = values.ravel()
-    counts = np.zeros(256, np.int64)
-    for start in range(0, flat.size, _BLOCK):
-        counts += np.bincount(flat[start : start + _BLOCK], minlength=256)
-    return counts
 
 
 def _digest(pixels: NDArray[Any]) -> bytes:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from unetseg.data.sources import Pair
 from unetseg.data.splits import Split
 from unetseg.data.synthetic import SyntheticScenes
@@ -27,6 +30,10 @@ class SceneSource:
     def read(self, index: int) -> Pair:
         """Render a pair."""
         return *self.scenes.render(index), self.name(index)
+
+    def read_mask(self, index: int) -> NDArray[np.uint8]:
+        """Render a pair, for its mask."""
+        return self.scenes.render(index)[1]
 
     def size(self, index: int) -> tuple[int, int]:
         """(H, W) of a scene."""

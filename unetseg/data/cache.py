@@ -76,6 +76,10 @@ class CachedSource:
         self._to_memory(index, pair[0], pair[1])
         return pair
 
+    def read_mask(self, index: int) -> NDArray[np.uint8]:
+        """Read a mask from its source."""
+        return self.source.read_mask(index)
+
     def _slot(self, index: int) -> NDArray[np.uint8]:
         start = self._ends[index - 1] if index else 0
         slot: NDArray[np.uint8] = self._memory.numpy()[start : self._ends[index]]

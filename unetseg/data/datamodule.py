@@ -14,7 +14,8 @@ from unetseg.config import Mode, plain
 from unetseg.data.cache import CachedSource
 from unetseg.data.dataset import SegmentationDataset
 from unetseg.data.epochs import EpochSampler
-from unetseg.data.labels import MaskFormat, ValueMap
+from unetseg.data.frequencies import count_classes, median_frequency_weights
+from unetseg.data.labels import MaskFormat, ValueMap, chosen_mode
 from unetseg.data.loading import TrainingLoader, default_num_workers, training_loader, whole_image_loader
 from unetseg.data.masks import IndexMaskReader
 from unetseg.data.opening import open_sources, shard_settings
@@ -49,6 +50,8 @@ class SegmentationDataModule(LightningDataModule):
             such as on, off, yes and no need quotes.
         mask_format: ``index``: a mask's value is the class. ``binary``: any non-zero value is class 1. ``multilabel``:
             ``masks`` holds a folder for each class, and a pixel belongs to those where its value isn't zero.
+        mode: ``binary``: two classes are told apart by a single logit. None: ``multilabel`` where masks are, otherwise
+            ``multiclass``.
         value_map: class index of each value of an index mask, or "ignore": ``{7: 0, 8: 1, 0: ignore}``.
         mask_suffix: what a mask's name has behind the image's: ``_mask`` for ``1.jpg`` and ``1_mask.png``.
         manifest: a .csv or .json file with image, mask and split of each pair, in place of folders and lists; its paths
@@ -93,6 +96,7 @@ class SegmentationDataModule(LightningDataModule):
         classes: Sequence[str | bool | int | float | None] | Mapping[str, list[int] | list[list[int]]] | None = None,
         *,
         mask_format: MaskFormat = "index",
+        mode: Mode | None = None,
         value_map: ValueMap | None = None,
         mask_suffix: str = "",
         manifest: str | None = None,
@@ -155,6 +159,7 @@ class SegmentationDataModule(LightningDataModule):
             synthetic_length=synthetic_length,
             split_seed=split_seed,
         )
+        self._mode = chosen_mode(self.labels, mode)
         self._shards = {split: source for split, source in self.sources.items() if isinstance(source, ShardSource)}
         readers = [source.mask_reader for source in self.sources.values() if isinstance(source, FileSource)]
         self._perhaps_binary = any(isinstance(reader, IndexMaskReader) and reader.perhaps_binary for reader in readers)
@@ -178,8 +183,8 @@ class SegmentationDataModule(LightningDataModule):
 
     @property
     def mode(self) -> Mode:
-        """Whether a pixel has one class or any number of them."""
-        return self.labels.mode
+        """How the classes of a pixel are told apart, see `unetseg.config.Mode`."""
+        return self._mode
 
     @property
     def description(self) -> str:
@@ -197,6 +202,18 @@ class SegmentationDataModule(LightningDataModule):
     def shard_settings(self) -> dict[str, Any]:
         """What shards of this data must say of themselves, see `unetseg.data.shard_writer.write_shards`."""
         return shard_settings(self.labels, self.image_reader)
+
+    def class_weights(self) -> list[float]:
+        """Read all training masks for the weight of each class, by which rare ones can count more in a loss.
+
+        They are those of `unetseg.data.frequencies.median_frequency_weights`.
+
+        Raises:
+            DataError: if the data set has no train split, or a mask can't be read.
+            ImageError: if an image can't be read.
+        """
+        frequencies = count_classes(self._source("train"), len(self.classes), self.labels.ignore_index)
+        return median_frequency_weights(frequencies)
 
     def setup(self, stage: str) -> None:
         """Make sure that masks of 0 and 255 aren't taken for class 0 and ignored pixels; take the cache's memory.

@@ -16,7 +16,7 @@ from unetseg.data.masks import (
 )
 from unetseg.errors import DataError, abridged
 
-__all__ = ["ClassNames", "Labels", "MaskFormat", "ValueMap", "class_names", "parse_labels"]
+__all__ = ["ClassNames", "Labels", "MaskFormat", "ValueMap", "chosen_mode", "class_names", "parse_labels"]
 
 MaskFormat = Literal["index", "binary", "multilabel"]
 """``index``: a mask's value is the class. ``binary``: any non-zero value is class 1. ``multilabel``: a file a class."""
@@ -49,7 +49,7 @@ class Labels:
 
     @property
     def mode(self) -> Mode:
-        """Whether a pixel has one class or any number of them."""
+        """Whether a pixel has one class or any number of them, where nobody has asked for another mode."""
         return "multilabel" if self.mask_format == "multilabel" else "multiclass"
 
     @property
@@ -131,6 +131,43 @@ def parse_labels(
     if value_map is not None:
         value_map = _checked_value_map(value_map, names, mask_format)
     return Labels(tuple(names), mask_format, int(ignore_index), colors, value_map)
+
+
+def chosen_mode(labels: Labels, mode: Mode | None) -> Mode:
+    """How classes are told apart on such masks: as was asked, or as the masks have them.
+
+    Args:
+        labels: what the masks mean.
+        mode: "binary" tells two classes apart by one logit, from the same masks as "multiclass".
+
+    Raises:
+        DataError: if it isn't possible with these masks.
+        OptionError: if there is no such mode.
+
+    Example:
+        >>> labels = parse_labels(["background", "cell"])
+        >>> chosen_mode(labels, None), chosen_mode(labels, "binary")
+        ('multiclass', 'binary')
+    """
+    if mode is None:
+        return labels.mode
+    check_choice("--data.mode", mode, Mode)
+    if labels.mode == "multilabel" and mode != "multilabel":
+        raise DataError(
+            f"--data.mode {mode} needs masks with one class a pixel, and these have a mask a class "
+            f"({abridged(labels.classes)}); leave the option out, or give multilabel"
+        )
+    if labels.mode != "multilabel" and mode == "multilabel":
+        raise DataError(
+            "--data.mode multilabel needs a mask a class, and these have one class a pixel; leave the option out, or "
+            "give masks a class with --data.mask_format multilabel"
+        )
+    if mode == "binary" and len(labels.classes) != 2:
+        raise DataError(
+            f"--data.mode binary needs exactly two classes; got {abridged(labels.classes)}. Leave the option out, or "
+            f"name the class 0 and the class 1 of the masks in --data.classes"
+        )
+    return mode
 
 
 def _checked_names(classes: object, mask_format: MaskFormat) -> list[str]:

@@ -106,6 +106,16 @@ class ShardSource:
 
     def read(self, index: int) -> Pair:
         """Read a pair, see `unetseg.data.sources.Source`."""
+        name, data, mask_data = self._stored(index)
+        return self.image_reader.decode(data, self._called(name)), self._decoded_mask(index, name, mask_data), name
+
+    def read_mask(self, index: int) -> NDArray[np.uint8]:
+        """Read a mask; the image's bytes lie beside it."""
+        name, _, mask_data = self._stored(index)
+        return self._decoded_mask(index, name, mask_data)
+
+    def _stored(self, index: int) -> tuple[str, bytes, bytes]:
+        """Name, image file and mask file of a pair."""
         if not 0 <= index < len(self):
             raise IndexError(f"pair {index}: there are {len(self)}, numbered from 0")
         try:
@@ -115,9 +125,14 @@ class ShardSource:
                 f"{self.folder}: the shard of pair {index} can't be read: {first_line(error)} Copy the folder again, "
                 f"or pack the data again"
             ) from error
-        called = f"{name} in {self.folder}"
-        mask = _decoded_mask(bytes(mask_data), int(self._pairs[index]["planes"]), called)
-        return self.image_reader.decode(bytes(data), called), mask, str(name)
+        return str(name), bytes(data), bytes(mask_data)
+
+    def _called(self, name: str) -> str:
+        """What an error calls a pair."""
+        return f"{name} in {self.folder}"
+
+    def _decoded_mask(self, index: int, name: str, data: bytes) -> NDArray[np.uint8]:
+        return _decoded_mask(data, int(self._pairs[index]["planes"]), self._called(name))
 
     def _open_pairs(self) -> NDArray[Any]:
         """The table of names and sizes, which stays on disk."""

@@ -46,6 +46,15 @@ class Source(Protocol):
         """
         ...
 
+    def read_mask(self, index: int) -> NDArray[np.uint8]:
+        """Read the mask of a pair, the same as `read` does, without decoding the image where that can be.
+
+        Raises:
+            ImageError: if the image can't be read.
+            DataError: if the mask can't, or doesn't fit the image.
+        """
+        ...
+
     def size(self, index: int) -> tuple[int, int]:
         """(H, W) of a pair, without reading it whole.
 
@@ -90,7 +99,18 @@ class FileSource:
         """Read a pair, see `Source`."""
         sample = self.samples[index]
         image = self.image_reader(sample.image)
-        size = image.shape[0], image.shape[1]
+        return image, self._fitting_mask(sample, (image.shape[0], image.shape[1])), sample.name
+
+    def read_mask(self, index: int) -> NDArray[np.uint8]:
+        """Read a mask, and of the image its header."""
+        return self._fitting_mask(self.samples[index], self.size(index))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(H, W) by the image's header."""
+        return image_size(self.samples[index].image)
+
+    def _fitting_mask(self, sample: Sample, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """The mask of an image of such a size."""
         mask = self.mask_reader(sample.mask, size)
         if mask.shape[:2] != size:
             (height, width), (mask_height, mask_width) = size, mask.shape[:2]
@@ -98,11 +118,7 @@ class FileSource:
                 f"{sample.image} is {width} x {height} pixels (width x height), but its mask{_place(sample.mask)} is "
                 f"{mask_width} x {mask_height}{_orientation_hint(sample)}"
             )
-        return image, mask, sample.name
-
-    def size(self, index: int) -> tuple[int, int]:
-        """(H, W) by the image's header."""
-        return image_size(self.samples[index].image)
+        return mask
 
 
 def _place(mask: Any) -> str:
