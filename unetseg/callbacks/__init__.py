@@ -1,8 +1,10 @@
-"""What a run leaves behind, and what it tells the person who waits."""
+"""What a run leaves behind, how it draws its random numbers, and what it tells the person who waits."""
 
 from unetseg.callbacks.checkpointing import BestAndLastCheckpoint
 from unetseg.callbacks.curves import CurvesPlot
 from unetseg.callbacks.pictures import SamplePictures
-from unetseg.callbacks.table import IoUTable
+from unetseg.callbacks.record import RunRecord
+from unetseg.callbacks.seeding import StepSeed
+from unetseg.callbacks.table import ScoreTable
 
-__all__ = ["BestAndLastCheckpoint", "CurvesPlot", "IoUTable", "SamplePictures"]
+__all__ = ["BestAndLastCheckpoint", "CurvesPlot", "RunRecord", "SamplePictures", "ScoreTable", "StepSeed"]

@@ -44,7 +44,7 @@ class SegmentationMetrics(Metric):
         mode: "multiclass" and "binary", where a pixel has one class, count alike; "multilabel", where it has any
             number of them, counts each on its own.
         ignore_index: Mask value of the pixels that don't count, in "multilabel" class by class.
-        boundary: Whether to compute ``boundary_iou``, which takes two or three times as long as all the others.
+        boundary: Whether to compute ``boundary_iou``, which takes one to three times as long as all the others.
 
     Shape:
         - update: predictions and masks of one shape, integers: (N, H, W) class indices, or for "multilabel"
