@@ -23,10 +23,12 @@ LAYERS = [
     ["unetseg.nn"],
     ["unetseg.encoders", "unetseg.model", "unetseg.decision"],
     [
-        *("unetseg.losses", "unetseg.metrics", "unetseg.optimization", "unetseg.checkpoint"),
-        *("unetseg.data", "unetseg.drawing", "unetseg.report"),
+        *("unetseg.losses", "unetseg.metrics", "unetseg.optimization", "unetseg.freezing"),
+        *("unetseg.checkpoint", "unetseg.transfer", "unetseg.data", "unetseg.drawing", "unetseg.report"),
     ],
+    ["unetseg.checkpoint_io", "unetseg.epoch_mean", "unetseg.run_folder"],
     ["unetseg.task", "unetseg.callbacks"],
+    ["unetseg.run_options", "unetseg.tuning"],
     ["unetseg.parser", "unetseg.data_parser", "unetseg.columns"],
     ["unetseg.inference", "unetseg.inspection", "unetseg.checking", "unetseg.packing", "unetseg.cli"],
     ["unetseg.__main__", "unetseg"],
@@ -36,9 +38,16 @@ LIBRARIES = {
     "torch": {"unetseg.errors", "unetseg.geometry", "unetseg.config", "unetseg.__main__", "unetseg", "unetseg.drawing"}
     | {name for name in MODULES if name.startswith("unetseg.report")},
     "pytorch_lightning": {
-        name for name in MODULES if name.startswith(("unetseg.nn", "unetseg.inference", "unetseg.report"))
-    }
-    | {"unetseg.model", "unetseg.checkpoint", *(name for name in MODULES if name.startswith("unetseg.encoders"))},
+        "unetseg.model",
+        "unetseg.checkpoint",
+        "unetseg.transfer",
+        "unetseg.freezing",
+        *(
+            name
+            for name in MODULES
+            if name.startswith(("unetseg.nn", "unetseg.inference", "unetseg.report", "unetseg.encoders"))
+        ),
+    },
     "albumentations": set(MODULES) - {"unetseg.data.pipeline"},
     "matplotlib": set(MODULES) - {"unetseg.inspection.plot", "unetseg.report.curves"},
     "segmentation_models_pytorch": set(MODULES)

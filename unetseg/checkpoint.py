@@ -1,6 +1,7 @@
 """Reading what a training run saved: the network, its classes and its data settings."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from unetseg.decision import num_logits
 from unetseg.errors import CheckpointError
 from unetseg.model import UNet
 
-__all__ = ["Checkpoint", "read_checkpoint"]
+__all__ = ["Checkpoint", "network_weights", "read_checkpoint"]
 
 _NETWORK_OPTIONS = ("encoder", "encoder_depth", "decoder_channels", "upsample")
 # what checkpoints from before an option were trained with
@@ -75,15 +76,8 @@ class Checkpoint:
         names = (*_NETWORK_OPTIONS, *_LATER_OPTIONS)
         options = {name: self.hyper_parameters[name] for name in names}
         model = UNet(classes=num_logits(len(self.classes), self.mode), **options)
-        # a compiled model's keys carry torch.compile's prefix
-        keys = {key: key.replace("_orig_mod.", "") for key in self.weights}
-        weights = {
-            keys[key].removeprefix("model."): value
-            for key, value in self.weights.items()
-            if keys[key].startswith("model.")
-        }
         try:
-            model.load_state_dict(weights)
+            model.load_state_dict(network_weights(self.weights))
         except RuntimeError as error:
             raise CheckpointError(
                 f"{self.path}: the weights don't fit the network that the checkpoint describes. Was it made by "
@@ -129,3 +123,16 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         run_length=content.get("run_length", {}),
         run=content.get("run", {}),
     )
+
+
+def network_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of a ``UNet``, from its own or a task's, of a compiled one too.
+
+    Example:
+        >>> list(network_weights({"model._orig_mod.head.bias": torch.zeros(2), "loss.weight": torch.zeros(2)}))
+        ['head.bias']
+    """
+    # torch.compile's prefix
+    weights = {key.replace("_orig_mod.", ""): value for key, value in weights.items()}
+    of_task = {key.removeprefix("model."): value for key, value in weights.items() if key.startswith("model.")}
+    return of_task or weights

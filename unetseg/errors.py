@@ -1,5 +1,6 @@
 """What a user can do wrong, one class a domain: the command line prints these without a traceback."""
 
+import difflib
 from collections.abc import Iterable
 from itertools import islice
 
@@ -15,6 +16,7 @@ __all__ = [
     "OptionError",
     "UnetsegError",
     "abridged",
+    "did_you_mean",
     "first_line",
 ]
 
@@ -81,3 +83,15 @@ def abridged(items: Iterable[object], limit: int = 5) -> str:
     shown = ", ".join(str(item) for item in islice(remaining, limit))
     left = sum(1 for _ in remaining)
     return f"{shown} and {left} more" if left else shown
+
+
+def did_you_mean(name: object, known: Iterable[str], count: int = 1) -> str:
+    """The names that come closest, as a question that follows a sentence; nothing where none is close.
+
+    Example:
+        >>> did_you_mean("adam_w", ["AdamW", "SGD"]), did_you_mean("x", ["AdamW"])
+        (" Did you mean 'AdamW'?", '')
+    """
+    spelt = {one.lower().replace("_", ""): one for one in known}
+    close = difflib.get_close_matches(str(name).lower().replace("_", ""), spelt, count)
+    return f" Did you mean {', '.join(repr(spelt[match]) for match in close)}?" if close else ""

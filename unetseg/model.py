@@ -136,7 +136,7 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
                         label=f"auxiliary head of decoder stage {i}",
                     )
                 )
-        self.config = {
+        self.config: dict[str, Any] = {
             "encoder": encoder,
             "classes": int(classes),
             "encoder_weights": None,  # what is saved holds the weights: loading it must not fetch others
