@@ -17,14 +17,17 @@ $(VENV)/installed: pyproject.toml
 fit: install
 	$(BIN)/python -m unetseg fit
 
+# Tests run in a process for each core, where torch's own threads would be in each other's way.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto
+
 test: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -q
+	$(PYTEST)
 
 test-slow: install
-	$(BIN)/pytest -q -m slow
+	$(PYTEST) -m slow
 
 format: install
 	$(BIN)/ruff check --fix

@@ -3,12 +3,13 @@
     python benchmarks/overhead.py --output benchmarks/results/overhead_cpu.json
     python benchmarks/overhead.py --device gpu --precision bf16-mixed --output benchmarks/results/overhead_gpu.json
 
-Both take turns: a run of `fit` with all that it does by default (loggers, checks, pictures, checkpoints), then a loop of
-forward, loss, backward, optimizer and schedule. The batches lie in memory. A repetition's figure is the median of the
-times from the start of one step to that of the next; the result is the median of the repetitions' ratios.
+Both take turns: a run of `fit` with all that it does by default (loggers, checks, pictures, checkpoints), then a loop
+of forward, loss, backward, optimizer and schedule. The batches lie in memory. A repetition's figure is the median of
+the times from the start of one step to that of the next; the result is the median of the repetitions' ratios.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -55,7 +56,7 @@ def wait(device: torch.device) -> None:
 
 def median_step(starts: list[float]) -> float:
     """Seconds from one start to the next."""
-    steps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    steps = [later - earlier for earlier, later in itertools.pairwise(starts)]
     return statistics.median(steps[WARM_UP:])
 
 
@@ -65,7 +66,7 @@ def through_fit(job: tuple[str, int, int], batches: list[Any], args: argparse.Na
     times = StepTimes()
     callbacks, loader = cli.run_callbacks, SegmentationDataModule.train_dataloader
     cli.run_callbacks = lambda options: [*callbacks(options), times]
-    SegmentationDataModule.train_dataloader = lambda self: DataLoader(batches, batch_size=None)
+    SegmentationDataModule.train_dataloader = lambda _: DataLoader(batches, batch_size=None)
     try:
         with tempfile.TemporaryDirectory() as folder:
             options = [f"--model.encoder={encoder}", f"--data.batch_size={batch_size}", f"--data.crop_size={side}"]

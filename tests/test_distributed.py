@@ -15,11 +15,29 @@ from small_jobs import TINY
 pytestmark = pytest.mark.slow
 
 # one of each family
-ENCODERS = (
-    "resnet18 vgg11_bn densenet121 efficientnet-b0 mobilenet_v2 mobileone_s0 xception se_resnet50 inceptionv4 dpn68 mit_b0 "
-    "tu-convnext_femto tu-regnety_002 tu-mobilenetv3_small_050 tu-hrnet_w18_small tu-swin_tiny_patch4_window7_224 "
-    "tu-efficientvit_b0 tu-repvgg_a0 tu-edgenext_xx_small tu-csresnet50 tu-fastvit_t8"
-).split()
+ENCODERS = [
+    "resnet18",
+    "vgg11_bn",
+    "densenet121",
+    "efficientnet-b0",
+    "mobilenet_v2",
+    "mobileone_s0",
+    "xception",
+    "se_resnet50",
+    "inceptionv4",
+    "dpn68",
+    "mit_b0",
+    "tu-convnext_femto",
+    "tu-regnety_002",
+    "tu-mobilenetv3_small_050",
+    "tu-hrnet_w18_small",
+    "tu-swin_tiny_patch4_window7_224",
+    "tu-efficientvit_b0",
+    "tu-repvgg_a0",
+    "tu-edgenext_xx_small",
+    "tu-csresnet50",
+    "tu-fastvit_t8",
+]
 
 DDP = """
 import sys, warnings
@@ -159,7 +177,7 @@ def test_two_processes_resume_within_an_epoch(squares: Path, tmp_path: Path) -> 
     assert all(torch.equal(value, other["state_dict"][name]) for name, value in whole["state_dict"].items())
     losses = [
         {row["epoch"]: row["train_loss"] for row in rows(file) if row["train_loss"]}
-        for file in (tmp_path / name for name in ("whole/runs/version_0/metrics.csv", "broken/runs/version_1/metrics.csv"))
+        for file in (tmp_path / name / "metrics.csv" for name in ("whole/runs/version_0", "broken/runs/version_1"))
     ]
     assert losses[1] == {epoch: losses[0][epoch] for epoch in losses[1]}
     assert set(losses[1]) == {"1", "2"}

@@ -242,7 +242,7 @@ def test_weights_of_another_network_are_refused(options: Any, message: str, as_f
 
 def test_a_file_that_does_not_name_its_encoder_is_said_so(tmp_path: Path) -> None:
     torch.save({"something.weight": torch.zeros(3)}, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="only 0 of .* here is 'resnet18', the file doesn't name its own"):
+    with pytest.raises(CheckpointError, match=r"only 0 of .* here is 'resnet18', the file doesn't name its own"):
         init_from(network(2), tmp_path / "w.pth")
     trained = network(2, encoder="mobilenet_v2")
     trained.save_pretrained(tmp_path / "saved")

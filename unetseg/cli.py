@@ -142,7 +142,8 @@ class _Command(LightningCLI):
             if not self.checkpoint.data_settings and self._has_no_data(verb):
                 raise CheckpointError(f"{path} holds no data settings, as it wasn't made by `fit`; give --data.root.")
         elif verb != "fit":
-            raise CheckpointError(f"{verb} needs --ckpt_path, for example --ckpt_path {RunOptions.folder}/version_0/best.ckpt.")
+            example = f"{RunOptions.folder}/version_0/best.ckpt"
+            raise CheckpointError(f"{verb} needs --ckpt_path, for example --ckpt_path {example}.")
         elif self._has_no_data(verb):
             settings = dict(BUILT_IN)
             if self.config[verb].model.encoder_depth == len(BUILT_IN_DECODER_CHANNELS):

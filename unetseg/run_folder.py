@@ -30,7 +30,7 @@ class RunLogger(CSVLogger):
 
     def _get_next_version(self) -> int:
         number = super()._get_next_version()
-        while rank_zero_only.rank == 0:  # the other processes are told by this one
+        while rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # the other processes are told by this one
             try:
                 Path(self.root_dir, f"version_{number}").mkdir(parents=True)
                 break

@@ -31,9 +31,9 @@ for "multilabel" (N, classes, H, W) of 0 and 1; ``name``: names of the images th
 class SegmentationTask(pl.LightningModule):
     """A UNet that learns from images and masks, and reports how well.
 
-    It logs ``train_loss``, ``val_loss``, and the figures of :class:`unetseg.metrics.SegmentationMetrics` as ``val_iou``,
-    ``val_iou_<class>``, ``val_dice``, ``val_accuracy``, … and, in a test, ``test_*``. They are those of the whole data
-    set, and on every process the same.
+    It logs ``train_loss``, ``val_loss``, and the figures of :class:`unetseg.metrics.SegmentationMetrics` as
+    ``val_iou``, ``val_iou_<class>``, ``val_dice``, ``val_accuracy``, … and, in a test, ``test_*``. They are those of
+    the whole data set, and on every process the same.
 
     Args:
         classes: Names of the classes, in the order of their mask values.
@@ -171,7 +171,9 @@ class SegmentationTask(pl.LightningModule):
             head=head,
             deep_supervision=deep_supervision,
         )
-        self.transfer = transfer.init_from(self.model, init_from, classes=self.classes) if init_from else None
+        self.transfer = (
+            transfer.init_from(self.model, init_from, classes=self.classes, mode=mode) if init_from else None
+        )
         self._frozen = freezing.freeze(self.model, self.hparams["freeze"])
         self.loss = self._build_loss(None if class_weights == "auto" else class_weights)
         self.latest_scores: dict[str, float] = {}  # of the last validation or test: means and classes that occur
@@ -312,7 +314,7 @@ class SegmentationTask(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the length of the run, to which a resumed one goes on, and the epoch's loss so far on each process."""
         checkpoint["run_length"] = {"max_epochs": self.trainer.max_epochs, "max_steps": self.trainer.max_steps}
-        checkpoint["train_loss"] = self.all_gather(self.train_loss.parts).reshape(-1, 2).tolist()
+        checkpoint["train_loss"] = self.all_gather(self.train_loss.parts).reshape(-1, 2).tolist()  # type: ignore[union-attr]  # of a tensor it is one
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, with a group for the encoder and one for the rest, and its schedule."""
@@ -332,7 +334,9 @@ class SegmentationTask(pl.LightningModule):
             total_steps=None if math.isinf(steps) else int(steps),
             total_epochs=epochs if epochs is not None and epochs > 0 else None,
         )
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        if "monitor" in schedule:  # which is there after a validation
+            schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
+        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]  # mypy wants a TypedDict
 
 
 def _reset(metric: Metric) -> None:

@@ -3,7 +3,7 @@
 import sys
 
 from pytorch_lightning import Trainer
-from pytorch_lightning.tuner import Tuner
+from pytorch_lightning.tuner.tuning import Tuner
 
 from unetseg.data.datamodule import SegmentationDataModule
 from unetseg.errors import OptionError
