@@ -114,10 +114,15 @@ def logits_by_name(model: UNet, classes: list[str], image: Tensor) -> dict[str, 
     return {name: [one[:, i] for one in model(image, all_logits=True)] for i, name in enumerate(classes)}
 
 
-@pytest.mark.parametrize("classes", [["c", "a", "b"], ["b", "a"], ["d", "b", "a", "e", "c"], ["d", "c"]], ids="-".join)
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("head", ["conv", "upsample"])
-def test_logits_go_by_the_names_of_the_classes(head: str, method: str, classes: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("head", "method", "classes"),
+    [
+        *(("upsample", method, "dbaec") for method in METHODS),
+        ("conv", "conv_transpose", "dbaec"),
+        *(("upsample", "conv_transpose", classes) for classes in ("cab", "ba", "dc")),
+    ],
+)
+def test_logits_go_by_the_names_of_the_classes(head: str, method: str, classes: str, tmp_path: Path) -> None:
     """An oracle that knows nothing of tensors: classes of the same name get the same logits for the same image."""
     options = {"head": head, "upsample": {"method": method}, "deep_supervision": True}
     if head == "upsample":
@@ -131,9 +136,9 @@ def test_logits_go_by_the_names_of_the_classes(head: str, method: str, classes: 
     torch.save(content, path)
     model = network(len(classes), **options)
     before = copy(model)
-    transfer = init_from(model, path, classes=classes)
+    transfer = init_from(model, path, classes=list(classes))
     image = torch.rand(1, 3, 33, 47)
-    there, here = logits_by_name(trained, ["a", "b", "c"], image), logits_by_name(model, classes, image)
+    there, here = logits_by_name(trained, ["a", "b", "c"], image), logits_by_name(model, list(classes), image)
     shared = [name for name in classes if name in "abc"]
     assert transfer.classes == shared
     for name in shared:
@@ -220,15 +225,16 @@ def test_another_depth_takes_over_the_encoder_and_says_the_rest(tmp_path: Path) 
             r"and 0 of \d+ weights of its encoder. .* here is 'resnet18', the file's is 'mobile",
         ),
         ({"encoder": "tu-resnet18"}, "probably those of another encoder or decoder: .* the file's is 'tu-resnet18'"),
-        ({"encoder": "resnet50"}, r"only \d+ of \d+ tensors fit this network"),  # whose batch norms fit by chance
-        ({"decoder_channels": [64, 64, 64], "encoder": "resnet50"}, "Give the --model options that it was trained"),
+        (
+            {"encoder": "resnet50"},
+            r"only \d+ of .* Give the --model options that it was trained",
+        ),  # whose batch norms fit by chance
     ],
     ids=str,
 )
-@pytest.mark.parametrize("as_folder", [True, False])
-def test_weights_of_another_network_are_refused(options: Any, message: str, as_folder: bool, tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(options: Any, message: str, tmp_path: Path) -> None:
     path, trained = checkpoint(tmp_path / "best.ckpt", ["a", "b"], **options)
-    if as_folder:
+    if "tu" in options["encoder"]:  # its config names the encoder, too
         trained.save_pretrained(path := tmp_path / "saved")
     model = network(2)
     before = copy(model)
@@ -263,16 +269,16 @@ def test_what_is_no_file_of_weights_is_explained(tmp_path: Path) -> None:
         init_from(model, tmp_path / "w.pth")
 
 
-@pytest.mark.parametrize("name", ["best.ckpt", "w.pth", "saved/model.safetensors"])
-@pytest.mark.parametrize("size", [0, 5, 5000])
-def test_a_truncated_file_is_explained(name: str, size: int, tmp_path: Path) -> None:
-    path, trained = checkpoint(tmp_path / "best.ckpt", ["a", "b"])
+def test_a_truncated_file_is_explained(tmp_path: Path) -> None:
+    _, trained = checkpoint(tmp_path / "best.ckpt", ["a", "b"])
     trained.save_pretrained(tmp_path / "saved")
     torch.save(trained.state_dict(), tmp_path / "w.pth")
-    path = tmp_path / name
-    path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(CheckpointError, match=r"or is damaged: .* Give the best.ckpt"):
-        init_from(network(2), path)
+    for path in (tmp_path / "best.ckpt", tmp_path / "w.pth", tmp_path / "saved/model.safetensors"):
+        whole = path.read_bytes()
+        for size in (len(whole) - 1, 5000, 5, 0):
+            path.write_bytes(whole[:size])
+            with pytest.raises(CheckpointError, match=r"or is damaged: .* Give the best.ckpt"):
+                init_from(trained, path)
 
 
 def test_classes_and_logits_must_agree(tmp_path: Path) -> None:
@@ -284,5 +290,5 @@ def test_classes_and_logits_must_agree(tmp_path: Path) -> None:
 def test_the_summary_is_short(tmp_path: Path) -> None:
     names = [f"tensor{i}" for i in range(50)]
     transfer = Transfer(tmp_path, ["x"], names, dict.fromkeys(names, ((), (2,))), names, names, names, None)
-    assert len(str(transfer)) - len(str(tmp_path)) < 500
+    assert len(str(transfer)) - len(str(tmp_path)) < 600
     assert "tensor0 (one number there, 2 here)" in str(transfer)

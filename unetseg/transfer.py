@@ -109,8 +109,11 @@ def init_from(
         OptionError: If the network has another number of logits than the classes need.
 
     Example:
-        >>> _ = UNet(classes=2, encoder_depth=2).save_pretrained(folder := __import__("tempfile").mkdtemp())
-        >>> sorted(init_from(UNet(classes=5, encoder_depth=2), folder).skipped)
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = UNet(classes=2, encoder_depth=2).save_pretrained(folder)
+        ...     transfer = init_from(UNet(classes=5, encoder_depth=2), folder)
+        >>> sorted(transfer.skipped)
         ['head.bias', 'head.weight']
     """
     if classes is not None and num_logits(len(classes), mode) != model.config["classes"]:
