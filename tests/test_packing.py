@@ -58,6 +58,17 @@ def test_shards_train_validate_and_resume_as_files_do(squares: Path, capsys: pyt
     assert [row["epoch"] for row in metrics(str(runs[-1]))] == ["1"]
 
 
+def test_a_recipe_with_a_mode_is_checked_and_packed(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("recipe.yaml").write_text(f"data: {{root: {squares}, classes: [background, square], mode: binary}}")
+    assert not main(["check-data", "--config=recipe.yaml"])
+    assert not main(["pack", "--config=recipe.yaml", "--output=shards", "--data.num_workers=0"])
+    plain, binary = SegmentationDataModule(shards="shards"), SegmentationDataModule(shards="shards", mode="binary")
+    assert (plain.mode, binary.mode) == ("multiclass", "binary")
+    assert len(binary.class_weights()) == 2
+    with pytest.raises(DataError, match=r"--data\.mode multilabel needs a mask a class"):
+        SegmentationDataModule(shards="shards", mode="multilabel")
+
+
 def test_shards_bring_what_masks_mean(squares: Path) -> None:
     colours = np.array([[70, 130, 180], [128, 64, 128]], np.uint8)
     for path in (squares / "masks").iterdir():

@@ -18,7 +18,7 @@ from unetseg.data.frequencies import count_classes, median_frequency_weights
 from unetseg.data.labels import MaskFormat, ValueMap, chosen_mode
 from unetseg.data.loading import TrainingLoader, default_num_workers, training_loader, whole_image_loader
 from unetseg.data.masks import IndexMaskReader
-from unetseg.data.opening import open_sources, shard_settings
+from unetseg.data.opening import missing_split, open_sources, shard_settings
 from unetseg.data.shards import ShardSource
 from unetseg.data.sources import FileSource, Source
 from unetseg.data.splits import Split
@@ -287,16 +287,8 @@ class SegmentationDataModule(LightningDataModule):
 
     def _source(self, split: Split) -> Source:
         if split not in self.sources:
-            coco, manifest = self.hparams["coco"], self.hparams["manifest"]
-            if manifest:
-                fix = f"give some of the pairs in {manifest} this split"
-            elif isinstance(coco, dict):
-                fix = f"add its file to --data.coco: '{{..., {split}: FILE.json}}'"
-            elif self.root:
-                fix = f"add {split}.txt{'' if coco else f', or {split}/ beside the others'}"
-            else:
-                fix = "pack data that has one"
-            raise DataError(f"{self.root or self.hparams['shards']} has no {split} split; {fix}")
+            given = {name: self.hparams[name] for name in ("shards", "manifest", "coco")}
+            raise missing_split(split, self.root, **given)
         return self.sources[split]
 
     @property

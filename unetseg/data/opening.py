@@ -13,7 +13,7 @@ from unetseg.data.splits import Split
 from unetseg.data.synthetic import CLASSES
 from unetseg.errors import DataError
 
-__all__ = ["open_sources", "shard_settings"]
+__all__ = ["missing_split", "open_sources", "shard_settings"]
 
 
 def open_sources(
@@ -81,6 +81,21 @@ def shard_settings(labels: Labels, reader: ImageReader) -> dict[str, Any]:
         "in_channels": reader.in_channels,
         "max_value": reader.max_value,
     }
+
+
+def missing_split(
+    split: Split, root: str | None, *, shards: str | None, manifest: str | None, coco: str | Mapping[str, str] | None
+) -> DataError:
+    """Make the error for a split that there isn't: it says how one is added to such data."""
+    if manifest:
+        fix = f"give some of the pairs in {manifest} this split"
+    elif isinstance(coco, Mapping):
+        fix = f"add its file to --data.coco: '{{..., {split}: FILE.json}}'"
+    elif root:
+        fix = f"add {split}.txt{'' if coco else f', or {split}/ beside the others'}"
+    else:
+        fix = "pack data that has one"
+    return DataError(f"{root or shards} has no {split} split; {fix}")
 
 
 def _open_shards(
