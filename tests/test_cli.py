@@ -82,12 +82,12 @@ def test_fit_test_predict_resume(squares: Path, capsys: pytest.CaptureFixture[st
         predictor = Predictor.from_checkpoint("runs/version_0/best.ckpt", device="cpu")
         np.testing.assert_array_equal(np.asarray(mask), predictor(image))
 
-    before = {path: path.read_bytes() for path in run.iterdir()}
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert main(["fit", "--ckpt_path=runs/version_0/last.ckpt", "--trainer.max_epochs=3", *TINY[-2:]]) == 0
     resumed = Path("runs/version_3")
     assert [row["epoch"] for row in metrics(str(resumed)) if row["val_iou"]] == ["2"]
     assert {path.name for path in resumed.iterdir()} >= {"best.ckpt", "last.ckpt"}
-    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_a_resumed_run_goes_on_to_the_first_ones_end(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,10 +107,11 @@ def test_a_resumed_run_goes_on_to_the_first_ones_end(squares: Path, capsys: pyte
 
 def test_a_resumed_run_keeps_the_earlier_best(squares: Path) -> None:
     fit(squares, "--seed_everything=3", "--model.lr=0.01", epochs=6)
-    content = torch.load("runs/version_0/last.ckpt", weights_only=True)
-    (state,) = [s for name, s in content["callbacks"].items() if "Checkpoint" in name]
-    state["best_model_score"] = torch.tensor(1.0)  # nothing that follows can be better
-    torch.save(content, "runs/version_0/last.ckpt")
+    for name in ("best", "last"):
+        content = torch.load(f"runs/version_0/{name}.ckpt", weights_only=True)
+        (state,) = [s for name, s in content["callbacks"].items() if "Checkpoint" in name]
+        state["best_model_score"] = torch.tensor(1.0)  # nothing that follows can be better
+        torch.save(content, f"runs/version_0/{name}.ckpt")
     main(["fit", "--ckpt_path=runs/version_0/last.ckpt", "--trainer.max_epochs=7", *TINY[-2:]])
     first, second = (weights(f"runs/version_{i}/best.ckpt") for i in (0, 1))
     assert all(torch.equal(value, second[name]) for name, value in first.items())

@@ -75,7 +75,7 @@ def test_an_image_that_does_not_count_changes_nothing(mixed: Path) -> None:
     assert uncounted["mask"].unique().tolist() == [255]
     task.eval()
     task.validation_step(uncounted, 0)
-    assert task.val_iou.confmat.sum() == 0
+    assert task.val_scores.confmat.sum() == 0
     assert task.val_loss.weight == 0
 
 
@@ -144,4 +144,4 @@ def test_several_classes_a_pixel_learn_on_their_own() -> None:
     task.eval()
     with torch.no_grad():
         task.validation_step(batch, 0)
-    assert (task.val_iou.compute()["iou"] > 0.9).all()
+    assert (task.val_scores.compute()["iou"] > 0.9).all()

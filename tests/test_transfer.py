@@ -287,8 +287,8 @@ def test_classes_and_logits_must_agree(tmp_path: Path) -> None:
         init_from(network(2), path, classes=["a", "b"], mode="binary")
 
 
-def test_the_summary_is_short(tmp_path: Path) -> None:
+def test_the_summary_is_short() -> None:
     names = [f"tensor{i}" for i in range(50)]
-    transfer = Transfer(tmp_path, ["x"], names, dict.fromkeys(names, ((), (2,))), names, names, names, None)
-    assert len(str(transfer)) - len(str(tmp_path)) < 600
+    transfer = Transfer(Path("a.ckpt"), ["x"], names, dict.fromkeys(names, ((), (2,))), names, names, names, None)
+    assert len(str(transfer)) < 600
     assert "tensor0 (one number there, 2 here)" in str(transfer)

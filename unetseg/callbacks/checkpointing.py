@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from unetseg.callbacks.folder import run_folder
 from unetseg.checkpoint_io import copy_atomically
 
 __all__ = ["BestAndLastCheckpoint"]
@@ -34,8 +35,7 @@ class BestAndLastCheckpoint(ModelCheckpoint):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write into the run's folder, the one that the logger chose."""
         if self.dirpath is None and stage == "fit":
-            # the same on every process; absolute, so that a resumed run finds it from elsewhere
-            self.dirpath = os.path.abspath(trainer.log_dir or trainer.default_root_dir)
+            self.dirpath = str(run_folder(trainer))
         if trainer.val_check_interval == 1.0:  # also where an epoch is validated now and then only
             self._save_on_train_epoch_end = True
         super().setup(trainer, pl_module, stage)
@@ -50,7 +50,8 @@ class BestAndLastCheckpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write best.ckpt if this epoch is the best, and last.ckpt."""
-        super().on_train_epoch_end(trainer, pl_module)
+        if self.monitor in trainer.callback_metrics:  # not where no epoch has been validated yet
+            super().on_train_epoch_end(trainer, pl_module)
         self._save_last(trainer)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
