@@ -103,7 +103,8 @@ BOTH = ["--trainer.strategy=ddp", "--trainer.devices=2"]
 
 
 def rows(file: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(file.open()))
+    with file.open() as lines:
+        return list(csv.DictReader(lines))
 
 
 def test_two_processes_validate_as_one_does(squares: Path, tmp_path: Path) -> None:

@@ -40,11 +40,13 @@ def data(squares: Path) -> Path:
 
 
 def curves(folder: Path) -> Rows:
-    """What all versions of a run logged, later ones in place of earlier, without the columns of time and step."""
+    """What all versions of a run logged, later ones in place of earlier."""
     rows: dict[tuple[str, bool], dict[str, str]] = {}
     for file in sorted(folder.glob("runs/version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:])):
-        for row in csv.DictReader(file.open()):
-            rows[row["epoch"], bool(row["train_loss"])] = row
+        with file.open() as lines:
+            for row in csv.DictReader(lines):
+                logged = {name: value for name, value in row.items() if value}
+                rows[row["epoch"], "train_loss" in logged] = logged
     return list(rows.values())
 
 

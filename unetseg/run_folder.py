@@ -25,8 +25,8 @@ class RunLogger(CSVLogger):
     """
 
     def __init__(self, folder: str) -> None:
-        # a run that is killed has lost the lines of the last few steps at most
-        super().__init__(folder, name="", flush_logs_every_n_steps=10)
+        # at once, for a run that is killed: there are few lines an epoch
+        super().__init__(folder, name="", flush_logs_every_n_steps=1)
 
     def _get_next_version(self) -> int:
         number = super()._get_next_version()
