@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, Metric
 
 from unetseg import freezing, transfer
@@ -274,10 +275,20 @@ class SegmentationTask(pl.LightningModule):
             raise ImageError(f"{size_comes_from}: {error}") from None
 
     def on_train_epoch_end(self) -> None:
-        """Log the mean of the training loss over the epoch's crops."""
+        """Log the mean of the training loss over the epoch's crops; move plateau schedules on."""
         if self.train_loss.update_called:
             self.log("train_loss", self.train_loss.compute(), prog_bar=True, sync_dist=True)
             self.train_loss.reset()
+        for config in self.trainer.lr_scheduler_configs:
+            due = self.trainer.is_last_batch and (self.current_epoch + 1) % config.frequency == 0
+            value = self.trainer.callback_metrics.get(config.monitor or "")
+            if isinstance(config.scheduler, ReduceLROnPlateau) and due and value is not None:
+                config.scheduler.step(float(value))
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """As Lightning does, but for plateau schedules, which it would move after the epoch's checkpoint."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and the figures of the validation split."""
