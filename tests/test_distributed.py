@@ -35,7 +35,7 @@ ENCODERS = [
     "tu-efficientvit_b0",
     "tu-repvgg_a0",
     "tu-edgenext_xx_small",
-    "tu-csresnet50",
+    "tu-cspresnet50",
     "tu-fastvit_t8",
 ]
 

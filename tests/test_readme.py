@@ -15,7 +15,15 @@ from unetseg.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+def commands(text: str) -> list[str]:
+    """The lines of its shell blocks."""
+    return [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+
+
+COMMANDS = commands(README)
 CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 # what makes a job small; the encoder's weights can't be had offline
@@ -83,6 +91,27 @@ def test_the_commands_run_one_after_the_other(folder: Path, capsys: pytest.Captu
     assert {path.name for path in (folder / "masks").iterdir()} >= {"photo.png", "a.png", "a.overlay.jpg"}
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*batch norm:UserWarning")
+def test_the_commands_about_training_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of several processes are run by test_distributed."""
+    shown = commands(TRAINING)
+    assert len(shown) == 5
+    for command in shown:
+        words = shlex.split(command)
+        assert words[:4] == ["python", "-m", "unetseg", "fit"]
+        if "--trainer.devices" not in words:
+            small = shlex.split(SMALL.replace("--model.encoder_weights null", ""))
+            assert main([*words[3:], *([] if "--ckpt_path" in words else small)]) == 0, command
+
+
+def test_the_options_about_training_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    known = set(re.findall(r"--[\w.]+", capsys.readouterr().out))
+    assert set(re.findall(r"--(?:model|data|run|trainer)\.[\w.]+", TRAINING)) - known == set()
+
+
 def test_the_code_runs(folder: Path) -> None:
     options = "--data.synthetic_length 4 --model.encoder_depth 3 --data.batch_size 2 --data.num_workers 0"
     assert main(["fit", *shlex.split(options), "--trainer.max_epochs", "1"]) == 0
@@ -95,7 +124,7 @@ def test_the_code_runs(folder: Path) -> None:
 
 def test_every_file_it_names_is_there() -> None:
     for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / link).is_file(), link
+        assert (ROOT / link.split("#")[0]).is_file(), link
 
 
 @pytest.mark.parametrize(
