@@ -26,7 +26,7 @@ LAYERS = [
         *("unetseg.losses", "unetseg.metrics", "unetseg.optimization", "unetseg.freezing"),
         *("unetseg.checkpoint", "unetseg.transfer", "unetseg.data", "unetseg.drawing", "unetseg.report"),
     ],
-    ["unetseg.checkpoint_io", "unetseg.epoch_mean", "unetseg.run_folder"],
+    ["unetseg.checkpoint_io", "unetseg.epoch_mean", "unetseg.finite_loss", "unetseg.run_folder"],
     ["unetseg.task", "unetseg.callbacks"],
     ["unetseg.run_options", "unetseg.tuning"],
     ["unetseg.parser", "unetseg.data_parser", "unetseg.columns"],

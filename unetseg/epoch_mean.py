@@ -21,6 +21,9 @@ class EpochMean(MeanMetric):
         tensor(2.5000)
     """
 
+    def __init__(self) -> None:
+        super().__init__(nan_strategy="disable")  # looking for nan would wait for a GPU at every step
+
     @property
     def parts(self) -> Tensor:
         """(2,): the weighted sum so far, and the sum of the weights."""

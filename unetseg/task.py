@@ -16,7 +16,8 @@ from unetseg import freezing, transfer
 from unetseg.config import BlockOptions, DecoderName, HeadName, Mode, UpsampleOptions, check_choice, plain
 from unetseg.decision import decide, num_logits
 from unetseg.epoch_mean import EpochMean
-from unetseg.errors import CheckpointError, ImageError, LossError, OptionError, abridged
+from unetseg.errors import CheckpointError, ImageError, OptionError, abridged
+from unetseg.finite_loss import FiniteLoss
 from unetseg.losses import SegmentationLoss, build_loss, default_terms
 from unetseg.metrics import SegmentationMetrics, named_scores
 from unetseg.model import UNet
@@ -177,6 +178,7 @@ class SegmentationTask(pl.LightningModule):
         )
         self._frozen = freezing.freeze(self.model, self.hparams["freeze"])
         self.loss = self._build_loss(None if class_weights == "auto" else class_weights)
+        self.finite_loss = FiniteLoss()
         self.latest_scores: dict[str, float] = {}  # of the last validation or test: means and classes that occur
         # Not Lightning's mean: it forgets an epoch's first part when a run is resumed within it, and in distributed
         # runs it rounds the number of images on each process down to an even share.
@@ -238,19 +240,15 @@ class SegmentationTask(pl.LightningModule):
         """The loss of a batch of crops, with deep supervision the weighted mean of those of all logits.
 
         Raises:
-            LossError: If it isn't finite: what follows would be lost.
+            LossError: If it isn't finite, or that of the step before wasn't: what follows would be lost.
         """
+        self.finite_loss.look()
         logits = self._logits(batch, "data.crop_size", all_logits=True)
         weights = [0.5**i for i in range(len(logits))]
         losses = [weight * self.loss(one, batch["mask"]) for weight, one in zip(weights, logits, strict=True)]
         loss: Tensor = torch.stack(losses).sum() / sum(weights)
-        if not loss.isfinite():
-            raise LossError(
-                f"the loss is {loss.item()} in epoch {self.current_epoch + 1}, at step {self.global_step + 1}, on "
-                f"{abridged(batch['name'], limit=64)}. If the images are as they should be (python -m unetseg "
-                f"check-data), a smaller --model.lr, --trainer.gradient_clip_val 1, or --trainer.precision bf16-mixed "
-                f"in place of 16-mixed may help. The checkpoints from before are as they were."
-            )
+        place = f"step {self.global_step + 1}, in epoch {self.current_epoch + 1}"
+        self.finite_loss.watch(loss, batch["name"], place)
         self.train_loss.update(loss.detach(), weight=len(batch["name"]))
         return loss
 
@@ -276,6 +274,7 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the mean of the training loss over the epoch's crops; move plateau schedules on."""
+        self.finite_loss.look()
         if self.train_loss.update_called:
             self.log("train_loss", self.train_loss.compute(), prog_bar=True, sync_dist=True)
             self.train_loss.reset()
@@ -324,6 +323,7 @@ class SegmentationTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the length of the run, to which a resumed one goes on, and the epoch's loss so far on each process."""
+        self.finite_loss.look()
         checkpoint["run_length"] = {"max_epochs": self.trainer.max_epochs, "max_steps": self.trainer.max_steps}
         checkpoint["train_loss"] = self.all_gather(self.train_loss.parts).reshape(-1, 2).tolist()  # type: ignore[union-attr]  # of a tensor it is one
 
