@@ -11,7 +11,7 @@ BATCHES = [(0.1, 3), (0.7, 2), (1e-3, 5), (0.25, 1)]
 def mean_of(batches: list[tuple[float, int]]) -> EpochMean:
     mean = EpochMean()
     for value, weight in batches:
-        mean.update(value, weight=weight)
+        mean.update(torch.tensor(value), weight=weight)
     return mean
 
 
@@ -26,7 +26,7 @@ def test_goes_on_bit_for_bit(done: int) -> None:
     later.restore([mean_of(BATCHES[:done]).parts.tolist()], rank=0)
     assert later.update_called == bool(done)
     for value, weight in BATCHES[done:]:
-        later.update(value, weight=weight)
+        later.update(torch.tensor(value), weight=weight)
     assert torch.equal(later.compute(), mean_of(BATCHES).compute())
 
 
