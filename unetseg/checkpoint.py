@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unetseg.config import Mode
 from unetseg.decision import num_logits
-from unetseg.errors import CheckpointError
+from unetseg.errors import CheckpointError, first_line
 from unetseg.model import UNet
 
 __all__ = ["Checkpoint", "network_weights", "read_checkpoint"]
@@ -103,9 +103,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a class of its own for each way in which a file can be broken
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{path} is not a checkpoint, or is damaged: {reason[:120]} Give the best.ckpt or last.ckpt of a run."
+            f"{path} is not a checkpoint, or is damaged: {first_line(error)[:120]} Give the best.ckpt or "
+            f"last.ckpt of a run."
         ) from error
     wanted = {"classes", *_NETWORK_OPTIONS}
     hyper_parameters = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}

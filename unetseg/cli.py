@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +12,9 @@ import torch
 from jsonargparse import Namespace
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Trainer
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from unetseg.callbacks import RunRecord
 from unetseg.checkpoint import Checkpoint, read_checkpoint
@@ -20,7 +22,7 @@ from unetseg.checkpoint_io import AtomicCheckpointIO
 from unetseg.config import BlockOptions, UpsampleOptions, plain
 from unetseg.data.datamodule import SegmentationDataModule
 from unetseg.data.masks import IGNORE
-from unetseg.errors import CheckpointError, UnetsegError
+from unetseg.errors import CheckpointError, OptionError, UnetsegError, first_line
 from unetseg.parser import ExplainingParser
 from unetseg.run_options import RunOptions, run_callbacks, run_loggers
 from unetseg.task import SegmentationTask
@@ -46,6 +48,12 @@ _TRAINER_SETTINGS = (
     "limit_val_batches",
     "sync_batchnorm",
 )
+_LEAST = {  # below which Lightning divides by zero, or takes it for something else
+    "accumulate_grad_batches": 1,
+    "gradient_clip_val": 0,
+    "check_val_every_n_epoch": 1,
+    "val_check_interval": 1e-6,
+}
 _ONCE = ("find_lr", "find_batch_size")  # run options that a resumed run has behind it
 
 # Without --data.root: what learns the built-in scenes in about two minutes on two cores. Typed options come before.
@@ -67,7 +75,16 @@ def main(args: Sequence[str]) -> None:
     try:
         _run(args)
     except MisconfigurationException as error:  # Lightning's word for options that don't go together
-        raise UnetsegError(str(error).splitlines()[0]) from error
+        raise UnetsegError(first_line(error)) from error
+    except (ValueError, RuntimeError) as error:  # which it isn't always
+        if isinstance(error, UnetsegError) or not _raised_by_lightning(error):
+            raise
+        raise UnetsegError(first_line(error)) from error
+
+
+def _raised_by_lightning(error: Exception) -> bool:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith(("pytorch_lightning.", "lightning_fabric."))
 
 
 def _run(args: Sequence[str]) -> None:
@@ -79,6 +96,7 @@ def _run(args: Sequence[str]) -> None:
         # options are typed whole: a cut one may be another tomorrow
         parser_kwargs={"allow_abbrev": False}
         | {verb: {"prog": f"python -m unetseg {verb}", "allow_abbrev": False} for verb in _Command.subcommands()},
+        save_config_callback=_SavedConfig,
         load_from_checkpoint_support=False,  # task and data module store plain arguments by themselves
         save_config_kwargs={"overwrite": True},  # a run's folder is new, so there is nothing to lose
         trainer_defaults={
@@ -99,6 +117,7 @@ def _quieten() -> None:
         "Checkpoint directory .* exists",  # the configuration has just been written to it
         ".*LeafSpec",  # Lightning's own use of torch
         ".*smaller than the logging interval",
+        "Found .* in eval mode at the start of training",  # they are frozen
         ".*does not have many workers",  # the data module chooses them by the cores
     ):
         warnings.filterwarnings("ignore", message)
@@ -106,6 +125,16 @@ def _quieten() -> None:
 
 class _Parser(ExplainingParser, LightningArgumentParser):
     """Lightning's parser, which explains mistakes."""
+
+
+class _SavedConfig(SaveConfigCallback):
+    """Writes ``config.yaml``, which some options of other packages' callbacks can't be written to."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        try:
+            super().setup(trainer, pl_module, stage)
+        except ValueError as error:  # of jsonargparse
+            sys.stdout.write(f"hint: no config.yaml was written: {first_line(error)}\n")
 
 
 class _Command(LightningCLI):
@@ -151,6 +180,7 @@ class _Command(LightningCLI):
                 settings["model.decoder_channels"] = BUILT_IN_DECODER_CHANNELS[:blocks]
             self._parser(verb).set_defaults(settings)
             self.config = parser.parse_args(args)
+        _check_settings(self.config[verb], resumed=path is not None)
         seeded = type(self.config[verb].seed_everything) is int  # without a seed it is True
         if seeded and self.config[verb].trainer.deterministic is None and torch.cuda.is_available():
             # "warn": some CUDA operations have no deterministic form; those of a CPU need no other
@@ -188,6 +218,8 @@ class _Command(LightningCLI):
         """With loggers, checkpoints and callbacks of our own beside those that were asked for."""
         config = self.config_init[str(self.subcommand)]
         options = config.get("run") or RunOptions()
+        if config.trainer.default_root_dir == RunOptions.folder:
+            kwargs["default_root_dir"] = options.folder  # what has no logger is written there
         logger, plugins = config.trainer.logger, _listed(config.trainer.plugins)
         if logger is not False:
             kwargs["logger"] = [*run_loggers(options), *(_listed(logger) if logger is not True else [])]
@@ -200,7 +232,11 @@ class _Command(LightningCLI):
                 "options": {name: value for name, value in vars(options).items() if name not in _ONCE},
             }
         )
-        kwargs["callbacks"] = [*_listed(config.trainer.callbacks), *run_callbacks(options), record]
+        callbacks = [*run_callbacks(options), record]
+        if config.trainer.enable_checkpointing is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
+        kwargs["callbacks"] = [*_listed(config.trainer.callbacks), *callbacks]
+        _expect_missing_callbacks(everything=self.subcommand != "fit")
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
@@ -228,6 +264,28 @@ class _Command(LightningCLI):
             sys.stdout.write(
                 f"hint: the encoder {model.encoder} starts from random weights; pretrained ones usually help "
                 f"(--model.encoder_weights imagenet)\n"
+            )
+
+
+def _expect_missing_callbacks(*, everything: bool) -> None:
+    """Let Lightning say nothing of a checkpoint's callbacks that aren't here: a validation or a test needs none."""
+    own = r"\['(EMAWeightAveraging|Patience\{.*\})'\]|\[\"Patience\{.*\}\"\]"  # which were switched off
+    which = "" if everything else f".*Please add the following callbacks: ({own})"
+    warnings.filterwarnings("ignore", f"Be aware that when using `ckpt_path`{which}")
+
+
+def _check_settings(config: Namespace, *, resumed: bool) -> None:
+    for name, least in _LEAST.items():
+        value = config.trainer[name]
+        if isinstance(value, int | float) and value < least:
+            raise OptionError(
+                f"trainer.{name} is {value}; it must be {'above 0' if 0 < least < 1 else f'at least {least}'}."
+            )
+    for name in _ONCE if resumed else ():
+        if "run" in config and config.run[name]:
+            raise OptionError(
+                f"run.{name} looks before a run begins, and --ckpt_path goes on with one. Leave it out; or begin a run "
+                f"of its own from these weights: --model.init_from {config.ckpt_path}."
             )
 
 

@@ -22,6 +22,7 @@ class FiniteLoss:
     """
 
     def __init__(self) -> None:
+        self.is_on = True  # a search for a learning rate goes on until the loss is infinite
         self._watched: tuple[Tensor, Tensor, Sequence[str], str] | None = None
         self._event: torch.cuda.Event | None = None
 
@@ -36,6 +37,8 @@ class FiniteLoss:
         Raises:
             LossError: If it isn't finite and needn't be waited for.
         """
+        if not self.is_on:
+            return
         loss = loss.detach()
         asynchronous = loss.is_cuda
         # a copy to the host that doesn't wait for the device

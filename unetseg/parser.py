@@ -50,7 +50,7 @@ class ExplainingParser(ArgumentParser):
         lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
         given = [line for line in lines[1:] if line.startswith("Given value:")]
         text = " ".join([lines[0], *(given[:1] or lines[1:2])])[:400]
-        if key := next((key for key in self.examples if key in lines[0]), None):
+        if key := next((key for key in self.examples if re.search(rf"\b{re.escape(key)}\b(?!_)", lines[0])), None):
             text += f" For example: --{key} {self.examples[key]}"
         parsers = [self, *(p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values())]
         options = {option for parser in parsers for action in parser._actions for option in action.option_strings}

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
-from unetseg.callbacks import BestAndLastCheckpoint, CurvesPlot, SamplePictures, ScoreTable, StepSeed
+from unetseg.callbacks import BestAndLastCheckpoint, CurvesPlot, Patience, SamplePictures, ScoreTable, StepSeed
 from unetseg.errors import OptionError
 from unetseg.run_folder import RunLogger
 
@@ -24,8 +24,8 @@ class RunOptions:
         early_stopping: Validations without a better val_iou after which the run ends; null for never.
         ema_decay: Weight of the past in an exponential moving average of the weights, which is what is validated and
             saved; about 1 / (1 - decay) steps are averaged, so a run should have many more; null for none.
-        find_lr: Whether to look for a learning rate first, by raising it over 100 steps; it takes the place of
-            --model.lr.
+        find_lr: Whether to look for a learning rate first, by raising it over 100 steps: a tenth of that at
+            which the loss was lowest takes the place of --model.lr.
         find_batch_size: Whether to look first for the largest batch that fits the memory.
     """
 
@@ -63,7 +63,7 @@ def run_callbacks(options: RunOptions) -> list[Callback]:
         CurvesPlot(),
     ]
     if options.early_stopping is not None:
-        callbacks.append(EarlyStopping("val_iou", mode="max", patience=options.early_stopping))
+        callbacks.append(Patience(options.early_stopping))
     if options.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=options.ema_decay))
     return callbacks

@@ -119,6 +119,9 @@ class SegmentationTask(pl.LightningModule):
                 f"mode is 'binary', and there are {len(classes)} classes: {abridged(classes)}. One logit tells two "
                 f"apart; leave the mode out for one class of several a pixel."
             )
+        for name, rate in (("lr", lr), ("encoder_lr", encoder_lr)):
+            if rate is not None and not 0 <= rate < math.inf:
+                raise OptionError(f"model.{name} is {rate}; it must be at least 0, such as 0.001.")
         if encoder_lr is None:
             encoder_lr = 0.3 * lr if encoder_weights or init_from else lr
         # plain numbers
@@ -177,6 +180,7 @@ class SegmentationTask(pl.LightningModule):
             transfer.init_from(self.model, init_from, classes=self.classes, mode=mode) if init_from else None
         )
         self._frozen = freezing.freeze(self.model, self.hparams["freeze"])
+        freezing.keep_in_eval(self._frozen)  # Lightning begins with the modes that it finds
         self.loss = self._build_loss(None if class_weights == "auto" else class_weights)
         self.finite_loss = FiniteLoss()
         self.latest_scores: dict[str, float] = {}  # of the last validation or test: means and classes that occur
@@ -336,6 +340,9 @@ class SegmentationTask(pl.LightningModule):
             encoder_lr=self.hparams["encoder_lr"],
             weight_decay=self.hparams["weight_decay"],
         )
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            # gradients that aren't scaled can be clipped, which Lightning else refuses under mixed precision
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # a mark that torch reads, too
         steps = self.trainer.estimated_stepping_batches
         epochs = self.trainer.max_epochs
         schedule = build_scheduler(

@@ -2,9 +2,10 @@
 
 from unetseg.callbacks.checkpointing import BestAndLastCheckpoint
 from unetseg.callbacks.curves import CurvesPlot
+from unetseg.callbacks.patience import Patience
 from unetseg.callbacks.pictures import SamplePictures
 from unetseg.callbacks.record import RunRecord
 from unetseg.callbacks.seeding import StepSeed
 from unetseg.callbacks.table import ScoreTable
 
-__all__ = ["BestAndLastCheckpoint", "CurvesPlot", "RunRecord", "SamplePictures", "ScoreTable", "StepSeed"]
+__all__ = ["BestAndLastCheckpoint", "CurvesPlot", "Patience", "RunRecord", "SamplePictures", "ScoreTable", "StepSeed"]

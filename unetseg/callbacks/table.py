@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
+from unetseg.callbacks.checkpointing import BestAndLastCheckpoint
 from unetseg.metrics import score_table
 
 __all__ = ["ScoreTable"]
@@ -33,18 +34,17 @@ class ScoreTable(Callback):
         self._best, self._best_epoch = state_dict["best"], state_dict["best_epoch"]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember the best epoch's figures; print them if this is all there is to do."""
+        """Remember the best epoch's figures."""
         if trainer.sanity_checking:
             return
         scores = _latest_scores(pl_module)
-        if trainer.state.fn == "validate":
-            _say(trainer, score_table(_classes(pl_module), scores, "val"))
-        elif not self._best or scores["val_iou"] > self._best["val_iou"]:
+        if trainer.state.fn != "validate" and (not self._best or scores["val_iou"] > self._best["val_iou"]):
             self._best, self._best_epoch = scores, trainer.current_epoch + 1
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the test's table."""
-        _say(trainer, score_table(_classes(pl_module), _latest_scores(pl_module), "test"))
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Print the table of a validation or a test, below the progress bar, which is closed by now."""
+        if prefix := {"validate": "val", "test": "test"}.get(stage):
+            _say(trainer, score_table(_classes(pl_module), _latest_scores(pl_module), prefix))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Whether there is anything left to run isn't known yet."""
@@ -53,7 +53,7 @@ class ScoreTable(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """There is; where the earlier best checkpoint couldn't be found, its figures don't count either."""
         self._has_run = True
-        if getattr(trainer.checkpoint_callback, "best_model_score", None) is None:
+        if getattr(_own_checkpoints(trainer), "best_model_score", None) is None:
             self._best = {}
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -65,17 +65,17 @@ class ScoreTable(Callback):
             _say(trainer, f"no epoch was run: {done} were done before; --trainer.max_epochs sets another end")
             return
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it from outside the class
-            if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+            if isinstance(callback, EarlyStopping) and callback.wait_count >= max(1, callback.patience):
                 _say(
                     trainer,
                     f"\nended early, after epoch {callback.stopped_epoch + 1}: {callback.monitor} had not been better "
-                    f"for {callback.wait_count} validations",
+                    f"for {callback.wait_count} validation{'s' * (callback.wait_count > 1)}",
                 )
         if not self._best:
             _say(trainer, "\nno epoch was validated, so there is no best.ckpt; last.ckpt is the end of the run")
         else:
             _say(trainer, f"\nbest epoch: {self._best_epoch}\n{score_table(_classes(pl_module), self._best, 'val')}")
-        if best := getattr(trainer.checkpoint_callback, "best_model_path", ""):
+        if best := getattr(_own_checkpoints(trainer), "best_model_path", ""):
             verb = "test" if "test" in getattr(trainer.datamodule, "splits", ()) else "validate"  # type: ignore[attr-defined]  # Lightning sets it from outside the class
             command, best = f"{_python()} -m unetseg", _shown(best)
             _say(
@@ -97,6 +97,12 @@ def _shown(path: str) -> str:
     """Relative to where the person is, if it is below."""
     full = os.path.abspath(path)  # not resolved: an environment's Python is a link
     return os.path.relpath(full) if Path(full).is_relative_to(Path.cwd()) else full
+
+
+def _own_checkpoints(trainer: pl.Trainer) -> Callback | None:
+    """What wrote best.ckpt: a user's own checkpoints come before it."""
+    own = (one for one in trainer.checkpoint_callbacks if isinstance(one, BestAndLastCheckpoint))
+    return next(own, trainer.checkpoint_callback)
 
 
 def _latest_scores(module: pl.LightningModule) -> dict[str, float]:

@@ -64,7 +64,7 @@ def build_scheduler(
                 "the learning rate follows a cycle over the whole run, so the run needs a length: give "
                 "--trainer.max_epochs or --trainer.max_steps."
             )
-        return {"scheduler": OneCycle(optimizer, total_steps), "interval": "step"}
+        return {"scheduler": OneCycle(optimizer, max(total_steps, 1)), "interval": "step"}
     length = total_steps if interval == "step" else total_epochs
     length = None if length is None else max(length, 1)  # a run of nothing has a schedule, too
     _try(optimizer, scheduler, interval, length)
