@@ -261,6 +261,7 @@ def test_frozen_parts_stay_as_they_are(squares: Path) -> None:
     assert not torch.equal(one["model.head.weight"], two["model.head.weight"])
 
 
+@pytest.mark.slow
 def test_a_run_begins_from_other_weights(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(squares)
     capsys.readouterr()
