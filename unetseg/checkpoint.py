@@ -11,6 +11,7 @@ from torch import Tensor
 from unetseg.config import Mode
 from unetseg.decision import num_logits
 from unetseg.errors import CheckpointError, first_line
+from unetseg.losses import default_terms
 from unetseg.model import UNet
 
 __all__ = ["Checkpoint", "network_weights", "read_checkpoint"]
@@ -25,6 +26,13 @@ _LATER_OPTIONS = {
     "in_channels": 3,
     "mean": None,
     "std": None,
+}
+_LATER_TRAINING_OPTIONS: dict[str, Any] = {
+    "class_weights": None,
+    "optimizer": None,
+    "scheduler": None,
+    "scheduler_interval": "epoch",
+    "freeze": [],
 }
 _LATER_BLOCK_OPTIONS = {
     "norm": "batch",
@@ -114,7 +122,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} is not a checkpoint of unetseg: it lacks the network's description. Give the best.ckpt or "
             f"last.ckpt of a run."
         )
-    hyper_parameters = _LATER_OPTIONS | {"mode": "multiclass"} | hyper_parameters
+    hyper_parameters = _LATER_OPTIONS | _LATER_TRAINING_OPTIONS | {"mode": "multiclass"} | hyper_parameters
+    hyper_parameters.setdefault("loss", default_terms(hyper_parameters["mode"]))
     return Checkpoint(
         path=path,
         hyper_parameters=hyper_parameters | {"block": _LATER_BLOCK_OPTIONS | hyper_parameters["block"]},

@@ -68,10 +68,12 @@ def _write(target: Path, write: Callable[[BinaryIO], object]) -> None:
     except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a write that failed
         with contextlib.suppress(OSError):  # it may not even have a folder
             temporary.unlink()
-        causes = [error, error.__context__]
-        reason = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
+        cause = next((cause for cause in (error, error.__context__) if isinstance(cause, OSError)), None)
+        if cause is None:
+            raise
         kept = "the one from before is as it was" if target.is_file() else "there is none from before"
+        reason = cause.strerror or first_line(cause).rstrip(".")
         raise CheckpointError(
-            f"the checkpoint {target} couldn't be written: {reason or first_line(error).rstrip('.')}; {kept}. Make "
-            f"room, or write elsewhere with --run.folder."
+            f"the checkpoint {target} couldn't be written: {reason}; {kept}. Make room, or write elsewhere with "
+            f"--run.folder."
         ) from error

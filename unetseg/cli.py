@@ -6,6 +6,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -47,6 +48,9 @@ _TRAINER_SETTINGS = (
     "limit_train_batches",
     "limit_val_batches",
     "sync_batchnorm",
+    "deterministic",
+    "overfit_batches",
+    "max_time",
 )
 _LEAST = {  # below which Lightning divides by zero, or takes it for something else
     "accumulate_grad_batches": 1,
@@ -165,7 +169,7 @@ class _Command(LightningCLI):
         path = self.config[verb].ckpt_path
         if path is not None:
             self.checkpoint = read_checkpoint(path)
-            self._take_settings(self._parser(verb), self.checkpoint)
+            self._take_settings(verb, self._parser(verb), self.checkpoint)
             self.config = parser.parse_args(args)
             _check_agreement(self.config[verb], self.checkpoint)
             if not self.checkpoint.data_settings and self._has_no_data(verb):
@@ -182,14 +186,15 @@ class _Command(LightningCLI):
             self.config = parser.parse_args(args)
         _check_settings(self.config[verb], resumed=path is not None)
         seeded = type(self.config[verb].seed_everything) is int  # without a seed it is True
-        if seeded and self.config[verb].trainer.deterministic is None and torch.cuda.is_available():
+        recorded = self.checkpoint is not None and self.checkpoint.run  # which a resumed run goes on with
+        if seeded and not recorded and self.config[verb].trainer.deterministic is None and torch.cuda.is_available():
             # "warn": some CUDA operations have no deterministic form; those of a CPU need no other
             self.config[verb].trainer.deterministic = "warn"
 
     def _has_no_data(self, verb: str) -> bool:
         return self.config[verb].data.root is None and self.config[verb].data.shards is None
 
-    def _take_settings(self, parser: LightningArgumentParser, checkpoint: Checkpoint) -> None:
+    def _take_settings(self, verb: str, parser: LightningArgumentParser, checkpoint: Checkpoint) -> None:
         settings = {f"data.{name}": value for name, value in checkpoint.data_settings.items()}
         settings.setdefault("data.classes", checkpoint.classes)
         for name, value in checkpoint.hyper_parameters.items():
@@ -198,7 +203,12 @@ class _Command(LightningCLI):
             elif name not in _LINKED:
                 settings[f"model.{name}"] = value
         settings |= {f"trainer.{name}": value for name, value in checkpoint.run_length.items() if value is not None}
-        settings |= {f"trainer.{name}": value for name, value in checkpoint.run.get("trainer", {}).items()}
+        # a validation or a test has limits of its own
+        settings |= {
+            f"trainer.{name}": value
+            for name, value in checkpoint.run.get("trainer", {}).items()
+            if verb == "fit" or name == "precision"
+        }
         settings |= {f"run.{name}": value for name, value in checkpoint.run.get("options", {}).items()}
         if checkpoint.run.get("seed") is not None:
             settings["seed_everything"] = checkpoint.run["seed"]
@@ -228,7 +238,7 @@ class _Command(LightningCLI):
         record = RunRecord(
             {
                 "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
-                "trainer": {name: plain(config.trainer[name]) for name in _TRAINER_SETTINGS},
+                "trainer": {name: _recordable(config.trainer[name]) for name in _TRAINER_SETTINGS},
                 "options": {name: value for name, value in vars(options).items() if name not in _ONCE},
             }
         )
@@ -269,7 +279,7 @@ class _Command(LightningCLI):
 
 def _expect_missing_callbacks(*, everything: bool) -> None:
     """Let Lightning say nothing of a checkpoint's callbacks that aren't here: a validation or a test needs none."""
-    own = r"\['(EMAWeightAveraging|Patience\{.*\})'\]|\[\"Patience\{.*\}\"\]"  # which were switched off
+    own = r"\['(WeightAverage|Patience\{.*\})'\]|\[\"Patience\{.*\}\"\]"  # which were switched off
     which = "" if everything else f".*Please add the following callbacks: ({own})"
     warnings.filterwarnings("ignore", f"Be aware that when using `ckpt_path`{which}")
 
@@ -303,6 +313,14 @@ def _checkpoint_last(args: Sequence[str]) -> list[str]:
     return others + checkpoint
 
 
+def _recordable(value: Any) -> Any:
+    """As a checkpoint may hold it; a span of time in Lightning's notation."""
+    if isinstance(value, timedelta):
+        seconds = int(value.total_seconds())
+        return f"{seconds // 86400:02}:{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    return plain(value)
+
+
 def _listed(value: Any) -> list[Any]:
     """What may be nothing, one or several, as a list."""
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
@@ -323,6 +341,12 @@ def _check_agreement(config: Namespace, checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"--data.classes is {config.data.classes}; {checkpoint.path} was trained on {checkpoint.classes}. Leave "
             f"the option away, or fit a model of your own."
+        )
+    seed = checkpoint.run.get("seed")
+    if type(config.seed_everything) is int and seed is not None and config.seed_everything != seed:
+        raise CheckpointError(
+            f"--seed_everything is {config.seed_everything}; {checkpoint.path} is of a run with {seed}, from which the "
+            f"order of its epochs follows. Leave the option away."
         )
     for name, saved in checkpoint.hyper_parameters.items():
         if name in ("classes", "mode", "encoder_weights", "init_from", "compile") or name not in config.model:

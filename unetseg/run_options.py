@@ -2,10 +2,18 @@
 
 import dataclasses
 
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
-from unetseg.callbacks import BestAndLastCheckpoint, CurvesPlot, Patience, SamplePictures, ScoreTable, StepSeed
+from unetseg.callbacks import (
+    BestAndLastCheckpoint,
+    CurvesPlot,
+    Patience,
+    SamplePictures,
+    ScoreTable,
+    StepSeed,
+    WeightAverage,
+)
 from unetseg.errors import OptionError
 from unetseg.run_folder import RunLogger
 
@@ -65,7 +73,7 @@ def run_callbacks(options: RunOptions) -> list[Callback]:
     if options.early_stopping is not None:
         callbacks.append(Patience(options.early_stopping))
     if options.ema_decay is not None:
-        callbacks.append(EMAWeightAveraging(decay=options.ema_decay))
+        callbacks.append(WeightAverage(options.ema_decay))
     return callbacks
 
 

@@ -179,6 +179,8 @@ class SegmentationTask(pl.LightningModule):
         self.transfer = (
             transfer.init_from(self.model, init_from, classes=self.classes, mode=mode) if init_from else None
         )
+        if self.transfer:
+            self._describe_normalization(mean, std)
         self._frozen = freezing.freeze(self.model, self.hparams["freeze"])
         freezing.keep_in_eval(self._frozen)  # Lightning begins with the modes that it finds
         self.loss = self._build_loss(None if class_weights == "auto" else class_weights)
@@ -191,6 +193,16 @@ class SegmentationTask(pl.LightningModule):
         self.val_loss = MeanMetric(nan_strategy=math.nan)  # a loss that is nan stays nan
         self.val_scores = SegmentationMetrics(len(classes), mode, ignore_index)
         self.test_scores = SegmentationMetrics(len(classes), mode, ignore_index)
+
+    def _describe_normalization(self, mean: list[float] | None, std: list[float] | None) -> None:
+        """Keep what was asked for; say in the hyperparameters what came with other weights."""
+        for name, given in (("mean", mean), ("std", std)):
+            buffer = getattr(self.model, name)
+            expected = torch.tensor(self.model.config[name]).view_as(buffer)
+            if given is not None:
+                buffer.copy_(expected)
+            elif not torch.equal(buffer, expected):
+                self.hparams[name] = self.model.config[name] = buffer.flatten().tolist()
 
     def _build_loss(self, class_weights: list[float] | None) -> SegmentationLoss:
         return build_loss(
@@ -323,7 +335,8 @@ class SegmentationTask(pl.LightningModule):
                 f"the checkpoint's weights don't fit this network: {len(differing)} tensors differ (first: "
                 f"{differing[0]}). Was it made by another version of unetseg?"
             )
-        self._restored_loss = checkpoint.get("train_loss", [])
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            self._restored_loss = checkpoint.get("train_loss", [])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the length of the run, to which a resumed one goes on, and the epoch's loss so far on each process."""

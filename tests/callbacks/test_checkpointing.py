@@ -77,3 +77,14 @@ def test_checkpoints_within_an_epoch_are_not_made_between_two_steps(squares: Pat
     """With gradients of two batches added up, an epoch of two batches has one step, its last."""
     fit(squares, "--trainer.max_epochs=1", "--trainer.accumulate_grad_batches=2", "--run.checkpoint_every_n_steps=1")
     assert content("runs/version_0/last.ckpt")["global_step"] == 1
+
+
+def test_a_resumed_run_makes_no_checkpoint_between_two_steps_either(squares: Path) -> None:
+    """An epoch has two steps of two batches: of the four batches, checkpoints follow the second and the last."""
+    job = ["--trainer.accumulate_grad_batches=2", "--run.checkpoint_every_n_steps=1", "--data.batch_size=1"]
+    fit(squares, *job, "--trainer.max_epochs=2", "--trainer.max_steps=1")
+    assert content("runs/version_0/last.ckpt")["global_step"] == 1
+    resumed = ["--trainer.max_steps=-1", "--trainer.limit_train_batches=3"]
+    assert main(["fit", "--ckpt_path=runs/version_0/last.ckpt", *resumed, *TINY[-2:], "--trainer.max_epochs=1"]) == 0
+    loops = content("runs/version_1/last.ckpt")["loops"]["fit_loop"]
+    assert loops["epoch_loop.batch_progress"]["current"]["ready"] == 3

@@ -1,5 +1,6 @@
 """What a run leaves behind, how it draws its random numbers, and what it tells the person who waits."""
 
+from unetseg.callbacks.averaging import WeightAverage
 from unetseg.callbacks.checkpointing import BestAndLastCheckpoint
 from unetseg.callbacks.curves import CurvesPlot
 from unetseg.callbacks.patience import Patience
@@ -8,4 +9,13 @@ from unetseg.callbacks.record import RunRecord
 from unetseg.callbacks.seeding import StepSeed
 from unetseg.callbacks.table import ScoreTable
 
-__all__ = ["BestAndLastCheckpoint", "CurvesPlot", "Patience", "RunRecord", "SamplePictures", "ScoreTable", "StepSeed"]
+__all__ = [
+    "BestAndLastCheckpoint",
+    "CurvesPlot",
+    "Patience",
+    "RunRecord",
+    "SamplePictures",
+    "ScoreTable",
+    "StepSeed",
+    "WeightAverage",
+]

@@ -40,6 +40,11 @@ class BestAndLastCheckpoint(ModelCheckpoint):
             self._save_on_train_epoch_end = True
         super().setup(trainer, pl_module, stage)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that goes on has a checkpoint of the step it begins at."""
+        super().on_train_start(trainer, pl_module)
+        self._last_saved_at = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -25,6 +25,11 @@ class ScoreTable(Callback):
         self._best: dict[str, float] = {}
         self._best_epoch = 0
 
+    @property
+    def state_key(self) -> str:
+        """What its state is called in checkpoints, those that were made when it showed IoUs alone included."""
+        return "IoUTable"
+
     def state_dict(self) -> dict[str, Any]:
         """The best epoch so far, for a run that goes on from here."""
         return {"best": self._best, "best_epoch": self._best_epoch}

@@ -237,7 +237,8 @@ class SegmentationDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Let the next training loader go on there."""
-        self._resumed = state_dict
+        if self.trainer is None or self.trainer.state.fn == "fit":  # a validation goes on with nothing
+            self._resumed = state_dict
         # Lightning looks for a place in the loader alone
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
 
