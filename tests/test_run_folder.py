@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from unetseg.run_folder import RunLogger
 
 
@@ -24,6 +26,7 @@ def test_a_folder_that_somebody_else_has_just_made_is_left_to_them(tmp_path: Pat
     assert [path.name for path in tmp_path.glob("*/metrics.csv")] == ["metrics.csv"]
 
 
+@pytest.mark.slow
 def test_runs_that_start_together_do_not_meet(tmp_path: Path) -> None:
     code = f"from unetseg.run_folder import RunLogger; print(RunLogger({str(tmp_path)!r}).log_dir)"
     runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]

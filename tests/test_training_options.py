@@ -214,7 +214,7 @@ def test_an_infinite_loss_ends_the_run(squares: Path, capsys: pytest.CaptureFixt
     spoilt["state_dict"]["model.head.bias"].fill_(float("nan"))
     torch.save(spoilt, "runs/version_0/spoilt.ckpt")
     said = failure(capsys, ["fit", "--ckpt_path=runs/version_0/spoilt.ckpt", "--trainer.max_epochs=2", *QUIET])
-    assert re.search(r"the loss is nan in epoch 2, at step 3, on train_\d, train_\d\. .*--model\.lr", said)
+    assert re.search(r"the loss is nan at step 3, in epoch 2, on train_\d, train_\d\. .*--model\.lr", said)
     assert Path(LAST).read_bytes() == before
     assert "the loss is" in failure(capsys, command(squares, "--model.lr=1e30", epochs=3))
 
@@ -284,6 +284,7 @@ def test_a_run_begins_from_other_weights(squares: Path, capsys: pytest.CaptureFi
 # averaged weights, precision, gradients
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_what_is_validated_and_saved(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Recorder.steps.clear()
     fit(

@@ -67,6 +67,7 @@ def test_the_page_is_written_from_the_rows(script: ModuleType) -> None:
     assert (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8") == script.render(ROWS)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"name": "resnet34", "result": "any size"}) + '\n{"name": "tu-coat_ti')
