@@ -1,12 +1,10 @@
 """The verbs fit, validate and test: LightningCLI, whose settings a checkpoint brings along."""
 
 import logging
-import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -20,45 +18,23 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from unetseg.callbacks import RunRecord
 from unetseg.checkpoint import Checkpoint, read_checkpoint
 from unetseg.checkpoint_io import AtomicCheckpointIO
-from unetseg.config import BlockOptions, UpsampleOptions, plain
 from unetseg.data.datamodule import SegmentationDataModule
-from unetseg.data.masks import IGNORE
 from unetseg.errors import CheckpointError, OptionError, UnetsegError, first_line
 from unetseg.parser import ExplainingParser
+from unetseg.resuming import ONCE, check_agreement, run_settings, settings_of
 from unetseg.run_options import RunOptions, run_callbacks, run_loggers
 from unetseg.task import SegmentationTask
 from unetseg.tuning import find_batch_size, find_lr
 
 __all__ = ["main"]
 
-OPTION_GROUPS: dict[str, type[UpsampleOptions] | type[BlockOptions]] = {
-    "upsample": UpsampleOptions,
-    "block": BlockOptions,
-}
-_LINKED = ("classes", "mode", "ignore_index", "in_channels")  # the model's arguments that the data brings
 DEFAULT_EPOCHS = 40
-# what a resumed run goes on with, unless it is typed
-_TRAINER_SETTINGS = (
-    "precision",
-    "accumulate_grad_batches",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-    "check_val_every_n_epoch",
-    "val_check_interval",
-    "limit_train_batches",
-    "limit_val_batches",
-    "sync_batchnorm",
-    "deterministic",
-    "overfit_batches",
-    "max_time",
-)
 _LEAST = {  # below which Lightning divides by zero, or takes it for something else
     "accumulate_grad_batches": 1,
     "gradient_clip_val": 0,
     "check_val_every_n_epoch": 1,
     "val_check_interval": 1e-6,
 }
-_ONCE = ("find_lr", "find_batch_size")  # run options that a resumed run has behind it
 
 # Without --data.root: what learns the built-in scenes in about two minutes on two cores. Typed options come before.
 BUILT_IN: dict[str, Any] = {"model.lr": 3e-3, "trainer.max_epochs": 9}
@@ -169,9 +145,11 @@ class _Command(LightningCLI):
         path = self.config[verb].ckpt_path
         if path is not None:
             self.checkpoint = read_checkpoint(path)
-            self._take_settings(verb, self._parser(verb), self.checkpoint)
+            known = {action.dest for action in self._parser(verb)._actions}
+            settings = settings_of(self.checkpoint, training=verb == "fit")
+            self._parser(verb).set_defaults({name: value for name, value in settings.items() if name in known})
             self.config = parser.parse_args(args)
-            _check_agreement(self.config[verb], self.checkpoint)
+            check_agreement(self.config[verb], self.checkpoint)
             if not self.checkpoint.data_settings and self._has_no_data(verb):
                 raise CheckpointError(f"{path} holds no data settings, as it wasn't made by `fit`; give --data.root.")
         elif verb != "fit":
@@ -194,27 +172,6 @@ class _Command(LightningCLI):
     def _has_no_data(self, verb: str) -> bool:
         return self.config[verb].data.root is None and self.config[verb].data.shards is None
 
-    def _take_settings(self, verb: str, parser: LightningArgumentParser, checkpoint: Checkpoint) -> None:
-        settings = {f"data.{name}": value for name, value in checkpoint.data_settings.items()}
-        settings.setdefault("data.classes", checkpoint.classes)
-        for name, value in checkpoint.hyper_parameters.items():
-            if name in OPTION_GROUPS:
-                settings |= {f"model.{name}.{option}": setting for option, setting in value.items()}
-            elif name not in _LINKED:
-                settings[f"model.{name}"] = value
-        settings |= {f"trainer.{name}": value for name, value in checkpoint.run_length.items() if value is not None}
-        # a validation or a test has limits of its own
-        settings |= {
-            f"trainer.{name}": value
-            for name, value in checkpoint.run.get("trainer", {}).items()
-            if verb == "fit" or name == "precision"
-        }
-        settings |= {f"run.{name}": value for name, value in checkpoint.run.get("options", {}).items()}
-        if checkpoint.run.get("seed") is not None:
-            settings["seed_everything"] = checkpoint.run["seed"]
-        known = {action.dest for action in parser._actions}
-        parser.set_defaults({name: value for name, value in settings.items() if name in known})
-
     def _parse_ckpt_path(self) -> None:
         """Lightning's own way takes the model's settings only, and over what was typed."""
 
@@ -235,13 +192,7 @@ class _Command(LightningCLI):
             kwargs["logger"] = [*run_loggers(options), *(_listed(logger) if logger is not True else [])]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
-        record = RunRecord(
-            {
-                "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
-                "trainer": {name: _recordable(config.trainer[name]) for name in _TRAINER_SETTINGS},
-                "options": {name: value for name, value in vars(options).items() if name not in _ONCE},
-            }
-        )
+        record = RunRecord(run_settings(config.trainer, options))
         callbacks = [*run_callbacks(options), record]
         if config.trainer.enable_checkpointing is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
@@ -291,7 +242,7 @@ def _check_settings(config: Namespace, *, resumed: bool) -> None:
             raise OptionError(
                 f"trainer.{name} is {value}; it must be {'above 0' if 0 < least < 1 else f'at least {least}'}."
             )
-    for name in _ONCE if resumed else ():
+    for name in ONCE if resumed else ():
         if "run" in config and config.run[name]:
             raise OptionError(
                 f"run.{name} looks before a run begins, and --ckpt_path goes on with one. Leave it out; or begin a run "
@@ -313,55 +264,6 @@ def _checkpoint_last(args: Sequence[str]) -> list[str]:
     return others + checkpoint
 
 
-def _recordable(value: Any) -> Any:
-    """As a checkpoint may hold it; a span of time in Lightning's notation."""
-    if isinstance(value, timedelta):
-        seconds = int(value.total_seconds())
-        return f"{seconds // 86400:02}:{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-    return plain(value)
-
-
 def _listed(value: Any) -> list[Any]:
     """What may be nothing, one or several, as a list."""
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _check_agreement(config: Namespace, checkpoint: Checkpoint) -> None:
-    """What was typed beside a checkpoint can't change the network that it holds; what was left open follows it."""
-    if config.data.classes is None:
-        config.data.classes = checkpoint.classes
-    mode = config.data.mode or ("multilabel" if config.data.mask_format == "multilabel" else "multiclass")
-    if mode != checkpoint.mode:
-        option = "mode" if config.data.mode else "mask_format"
-        raise CheckpointError(
-            f"--data.{option} is {config.data[option]}; {checkpoint.path} was trained on {checkpoint.mode} data. Leave "
-            f"the option away, or fit a model of your own."
-        )
-    if [name for name in config.data.classes if name != IGNORE] != checkpoint.classes:
-        raise CheckpointError(
-            f"--data.classes is {config.data.classes}; {checkpoint.path} was trained on {checkpoint.classes}. Leave "
-            f"the option away, or fit a model of your own."
-        )
-    seed = checkpoint.run.get("seed")
-    if type(config.seed_everything) is int and seed is not None and config.seed_everything != seed:
-        raise CheckpointError(
-            f"--seed_everything is {config.seed_everything}; {checkpoint.path} is of a run with {seed}, from which the "
-            f"order of its epochs follows. Leave the option away."
-        )
-    for name, saved in checkpoint.hyper_parameters.items():
-        if name in ("classes", "mode", "encoder_weights", "init_from", "compile") or name not in config.model:
-            continue
-        given = config.model[name]
-        if (name, given) == ("class_weights", "auto"):
-            given = None  # they have been counted
-        if name in OPTION_GROUPS:
-            given, saved = (OPTION_GROUPS[name].of(options).to_dict() for options in (given.as_dict(), saved))
-        if given is None:
-            config.model[name] = saved
-        elif given != saved:
-            option = f"data.{name}" if name in _LINKED else f"model.{name}"
-            raise CheckpointError(
-                f"--{option} is {given}; {checkpoint.path} was trained with {saved}, and its settings hold. Leave "
-                f"the option away; or begin a run of its own from these weights: --model.init_from "
-                f"{checkpoint.path}."
-            )

@@ -5,11 +5,8 @@ import math
 import sys
 from typing import Any, Literal, Self
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, Metric
 
 from unetseg import freezing, transfer
@@ -21,7 +18,8 @@ from unetseg.finite_loss import FiniteLoss
 from unetseg.losses import SegmentationLoss, build_loss, default_terms
 from unetseg.metrics import SegmentationMetrics, named_scores
 from unetseg.model import UNet
-from unetseg.optimization import Interval, build_optimizer, build_scheduler
+from unetseg.optimization import Interval
+from unetseg.optimized_module import OptimizedModule
 
 __all__ = ["SegmentationTask"]
 
@@ -30,7 +28,7 @@ Batch = dict[str, Any]
 for "multilabel" (N, classes, H, W) of 0 and 1; ``name``: names of the images that count in a validation or a test."""
 
 
-class SegmentationTask(pl.LightningModule):
+class SegmentationTask(OptimizedModule):
     """A UNet that learns from images and masks, and reports how well.
 
     It logs ``train_loss``, ``val_loss``, and the figures of :class:`unetseg.metrics.SegmentationMetrics` as
@@ -294,16 +292,7 @@ class SegmentationTask(pl.LightningModule):
         if self.train_loss.update_called:
             self.log("train_loss", self.train_loss.compute(), prog_bar=True, sync_dist=True)
             self.train_loss.reset()
-        for config in self.trainer.lr_scheduler_configs:
-            due = self.trainer.is_last_batch and (self.current_epoch + 1) % config.frequency == 0
-            value = self.trainer.callback_metrics.get(config.monitor or "")
-            if isinstance(config.scheduler, ReduceLROnPlateau) and due and value is not None:
-                config.scheduler.step(float(value))
-
-    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
-        """As Lightning does, but for plateau schedules, which it would move after the epoch's checkpoint."""
-        if not isinstance(scheduler, ReduceLROnPlateau):
-            super().lr_scheduler_step(scheduler, metric)
+        super().on_train_epoch_end()
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and the figures of the validation split."""
@@ -343,31 +332,6 @@ class SegmentationTask(pl.LightningModule):
         self.finite_loss.look()
         checkpoint["run_length"] = {"max_epochs": self.trainer.max_epochs, "max_steps": self.trainer.max_steps}
         checkpoint["train_loss"] = self.all_gather(self.train_loss.parts).reshape(-1, 2).tolist()  # type: ignore[union-attr]  # of a tensor it is one
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer, with a group for the encoder and one for the rest, and its schedule."""
-        optimizer = build_optimizer(
-            self.model,
-            optimizer=self.hparams["optimizer"],
-            lr=self.hparams["lr"],
-            encoder_lr=self.hparams["encoder_lr"],
-            weight_decay=self.hparams["weight_decay"],
-        )
-        if getattr(self.trainer.precision_plugin, "scaler", None) is None:
-            # gradients that aren't scaled can be clipped, which Lightning else refuses under mixed precision
-            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # a mark that torch reads, too
-        steps = self.trainer.estimated_stepping_batches
-        epochs = self.trainer.max_epochs
-        schedule = build_scheduler(
-            optimizer,
-            scheduler=self.hparams["scheduler"],
-            interval=self.hparams["scheduler_interval"],
-            total_steps=None if math.isinf(steps) else int(steps),
-            total_epochs=epochs if epochs is not None and epochs > 0 else None,
-        )
-        if "monitor" in schedule:  # which is there after a validation
-            schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
-        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]  # mypy wants a TypedDict
 
 
 def _reset(metric: Metric) -> None:
