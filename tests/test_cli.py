@@ -117,6 +117,7 @@ def test_a_resumed_run_keeps_the_earlier_best(squares: Path) -> None:
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+@pytest.mark.slow
 def test_two_seeded_runs_are_equal(squares: Path) -> None:
     for seed, workers in ((7, 2), (7, 2), (7, 0), (8, 2)):
         seeded = [f"--seed_everything={seed}", f"--data.num_workers={workers}"]

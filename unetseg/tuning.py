@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from unittest.mock import patch
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.tuner import lr_finder
@@ -129,15 +128,17 @@ def _sweep(trainer: Trainer, task: SegmentationTask) -> Iterator[None]:
     """No validation, no end where the loss is infinite, and a progress bar only where such are wanted."""
     before, bar = (trainer.check_val_every_n_epoch, trainer.accumulate_grad_batches), trainer.progress_bar_callback
     hidden = bar is None or getattr(bar, "is_disabled", False)
-    shown = partial(vars(lr_finder)["tqdm"], disable=hidden, leave=False)
+    lightning, bar_class = vars(lr_finder), vars(lr_finder)["tqdm"]
+    lightning["tqdm"] = partial(bar_class, disable=hidden, leave=False)  # it knows no option for that
     if trainer.check_val_every_n_epoch is not None:
         trainer.check_val_every_n_epoch = sys.maxsize
     trainer.accumulate_grad_batches = 1  # Lightning loses steps where an epoch isn't a multiple of it
     task.finite_loss.is_on = False
     try:
-        with _long_enough(trainer), patch.object(lr_finder, "tqdm", shown):
+        with _long_enough(trainer):
             yield
     finally:
+        lightning["tqdm"] = bar_class
         trainer.check_val_every_n_epoch, trainer.accumulate_grad_batches = before
         task.finite_loss.is_on = True
 
