@@ -1,5 +1,9 @@
 """What makes a job on the command line small enough for a test."""
 
+from pathlib import Path
+
+from unetseg.__main__ import main
+
 TINY = [
     "--model.encoder_depth=3",
     "--model.decoder_channels=[16, 8, 8]",
@@ -9,3 +13,9 @@ TINY = [
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
 ]
+
+
+def fit_squares(root: Path, *options: str) -> None:
+    """Train on the `squares`, without pictures."""
+    own = [f"--data.root={root}", "--data.classes=[background, square]", "--run.pictures=0"]
+    assert main(["fit", *own, *TINY, *options]) == 0

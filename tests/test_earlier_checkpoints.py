@@ -7,21 +7,16 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from small_jobs import TINY
+from small_jobs import fit_squares as fit
 
 from unetseg.__main__ import main
 from unetseg.data.datamodule import SegmentationDataModule
 from unetseg.task import SegmentationTask
 
-OWN = ["--data.classes=[background, square]", "--run.pictures=0", *TINY]
-
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def fit(root: Path, *options: str) -> None:
-    assert main(["fit", f"--data.root={root}", *OWN, *options]) == 0
 
 
 def table(said: str) -> str:

@@ -1,12 +1,11 @@
 """Options that Python, YAML and checkpoints share: dataclasses of plain values, no torch."""
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar, get_args
 
-from unetseg.errors import OptionError
+from unetseg.errors import OptionError, did_you_mean
 
 __all__ = [
     "Activation",
@@ -53,8 +52,7 @@ def check_choice(name: str, value: object, choices: object) -> None:
     """
     allowed = get_args(choices)
     if value not in allowed:
-        close = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(value, allowed)
         raise OptionError(f"{name} is {value!r}; it can be {', '.join(map(repr, allowed))}.{hint}")
 
 

@@ -1,12 +1,11 @@
 """Augmentation pipelines from the plain values of a YAML file, and the one importer of albumentations."""
 
-import difflib
 import importlib
 import inspect
 import os
 import reprlib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or importing it asks the network for a newer version
@@ -14,7 +13,7 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or importing it asks the network
 import albumentations as A
 import cv2
 
-from unetseg.errors import DataError, first_line
+from unetseg.errors import DataError, did_you_mean, first_line
 
 __all__ = ["A", "build_pipeline"]
 
@@ -121,7 +120,7 @@ def _find(name: str, where: str) -> Any:
     if not (isinstance(found, type) and issubclass(found, A.BasicTransform | A.BaseCompose)):
         usable = [known for known in dir(A) if isinstance(getattr(A, known), type) and not _refusal(getattr(A, known))]
         raise DataError(
-            f"{where} is {name!r}, which isn't a transform of albumentations.{_did_you_mean(attribute, usable, 3)} "
+            f"{where} is {name!r}, which isn't a transform of albumentations.{did_you_mean(attribute, usable, 3)} "
             "A class of your own must be derived from one, and needs its dotted name: package.module.Class."
         )
     if refusal := _refusal(found):
@@ -148,18 +147,11 @@ def _check_names(given: Mapping[str, Any], parameters: Mapping[str, inspect.Para
     for name in given:
         if name not in parameters:
             renamed = [new for new in parameters if (name, new) in _RENAMED]
-            hint = f" Did you mean {renamed[0]!r}?" if renamed else _did_you_mean(name, parameters)
+            hint = f" Did you mean {renamed[0]!r}?" if renamed else did_you_mean(name, parameters)
             raise DataError(f"{where} has no argument {name!r}.{hint} {allowed}")
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     if missing := [name for name in required if name not in given]:
         raise DataError(f"{where} needs {', '.join(missing)}. {allowed}")
-
-
-def _did_you_mean(name: object, names: Iterable[str], count: int = 1) -> str:
-    """The names that come closest, as a question; nothing where none is close."""
-    plain = {known.lower().replace("_", ""): known for known in names}
-    close = difflib.get_close_matches(str(name).lower().replace("_", ""), plain, count)
-    return f" Did you mean {', '.join(repr(plain[match]) for match in close)}?" if close else ""
 
 
 def _nest(cls: Any, given: Mapping[str, Any], where: str, ignore_index: int) -> Any:
@@ -206,7 +198,7 @@ def _constant(cls: Any, argument: str, value: Any, where: str) -> Any:
     known = () if argument == "mask_interpolation" else _choices(cls, argument)
     constants = {name: number for name, number in _CONSTANTS[argument].items() if not known or number in known}
     if value not in constants:
-        hint = _did_you_mean(value, constants)
+        hint = did_you_mean(value, constants)
         raise DataError(f"{where} is {value!r}; it can be {', '.join(constants)}.{hint}")
     return constants[value]
 

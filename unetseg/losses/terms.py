@@ -1,12 +1,11 @@
 """The names of the loss's terms, their options, and the mapping that chooses among them."""
 
-import difflib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from unetseg.config import Mode, plain
-from unetseg.errors import OptionError
+from unetseg.errors import OptionError, did_you_mean
 
 __all__ = ["TERMS", "LossTerms", "default_terms", "read_terms"]
 
@@ -107,9 +106,7 @@ def _refuse_unknown(kind: str, names: Iterable[object], allowed: Iterable[str]) 
     allowed = list(allowed)
     for name in names:
         if name not in allowed:
-            close = difflib.get_close_matches(str(name), allowed, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise OptionError(f"{name!r} is not {kind}: {', '.join(allowed)}.{hint}")
+            raise OptionError(f"{name!r} is not {kind}: {', '.join(allowed)}.{did_you_mean(name, allowed)}")
 
 
 def _number(label: str, value: Any, option: _Option) -> float:
