@@ -30,14 +30,15 @@ LAYERS = [
         "unetseg.checkpoint_io",
         "unetseg.epoch_mean",
         "unetseg.finite_loss",
+        "unetseg.inference",
         "unetseg.optimized_module",
         "unetseg.run_folder",
     ],
     ["unetseg.task", "unetseg.callbacks"],
     ["unetseg.run_options", "unetseg.tuning"],
     ["unetseg.resuming"],
-    ["unetseg.parser", "unetseg.data_parser", "unetseg.columns"],
-    ["unetseg.inference", "unetseg.inspection", "unetseg.checking", "unetseg.packing", "unetseg.cli"],
+    ["unetseg.parser", "unetseg.data_parser", "unetseg.columns", "unetseg.trainer_messages"],
+    ["unetseg.inference.command", "unetseg.inspection", "unetseg.checking", "unetseg.packing", "unetseg.cli"],
     ["unetseg.__main__", "unetseg"],
 ]
 

@@ -1,8 +1,6 @@
 """The verbs fit, validate and test: LightningCLI, whose settings a checkpoint brings along."""
 
-import logging
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +8,6 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning_fabric.plugins import CheckpointIO
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -19,11 +16,12 @@ from unetseg.callbacks import RunRecord
 from unetseg.checkpoint import Checkpoint, read_checkpoint
 from unetseg.checkpoint_io import AtomicCheckpointIO
 from unetseg.data.datamodule import SegmentationDataModule
-from unetseg.errors import CheckpointError, OptionError, UnetsegError, first_line
+from unetseg.errors import CheckpointError, OptionError, first_line
 from unetseg.parser import ExplainingParser
 from unetseg.resuming import ONCE, check_agreement, run_settings, settings_of
 from unetseg.run_options import RunOptions, run_callbacks, run_loggers
 from unetseg.task import SegmentationTask
+from unetseg.trainer_messages import explained, quieten
 from unetseg.tuning import find_batch_size, find_lr
 
 __all__ = ["main"]
@@ -51,20 +49,9 @@ def main(args: Sequence[str]) -> None:
         UnetsegError: For a mistake of the user's, to be shown without a traceback.
         SystemExit: With code 2, for options that can't be parsed (already explained), or 0 for ``--help``.
     """
-    _quieten()
-    try:
+    quieten()
+    with explained():
         _run(args)
-    except MisconfigurationException as error:  # Lightning's word for options that don't go together
-        raise UnetsegError(first_line(error)) from error
-    except (ValueError, RuntimeError) as error:  # which it isn't always
-        if isinstance(error, UnetsegError) or not _raised_by_lightning(error):
-            raise
-        raise UnetsegError(first_line(error)) from error
-
-
-def _raised_by_lightning(error: Exception) -> bool:
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__")).startswith(("pytorch_lightning.", "lightning_fabric."))
 
 
 def _run(args: Sequence[str]) -> None:
@@ -86,21 +73,6 @@ def _run(args: Sequence[str]) -> None:
             "log_every_n_steps": 10,
         },
     )
-
-
-def _quieten() -> None:
-    """Leave out what Lightning says of things that are as they should be here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    for message in (
-        "No seed found",  # then it is 0
-        "Checkpoint directory .* exists",  # the configuration has just been written to it
-        ".*LeafSpec",  # Lightning's own use of torch
-        ".*smaller than the logging interval",
-        "Found .* in eval mode at the start of training",  # they are frozen
-        ".*does not have many workers",  # the data module chooses them by the cores
-    ):
-        warnings.filterwarnings("ignore", message)
 
 
 class _Parser(ExplainingParser, LightningArgumentParser):
