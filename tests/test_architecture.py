@@ -19,7 +19,7 @@ MODULES = {
 
 # a module may import from its own layer and those above it in this list
 LAYERS = [
-    ["unetseg.errors", "unetseg.geometry", "unetseg.config"],
+    ["unetseg.errors", "unetseg.geometry", "unetseg.config", "unetseg.atomic"],
     ["unetseg.nn"],
     ["unetseg.encoders", "unetseg.model", "unetseg.decision"],
     [
@@ -43,7 +43,10 @@ LAYERS = [
 ]
 
 LIBRARIES = {
-    "torch": {"unetseg.errors", "unetseg.geometry", "unetseg.config", "unetseg.__main__", "unetseg", "unetseg.drawing"}
+    "torch": {
+        *("unetseg.errors", "unetseg.geometry", "unetseg.config", "unetseg.atomic"),
+        *("unetseg.__main__", "unetseg", "unetseg.drawing"),
+    }
     | {name for name in MODULES if name.startswith("unetseg.report")},
     "pytorch_lightning": {
         "unetseg.model",

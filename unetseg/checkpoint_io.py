@@ -1,6 +1,5 @@
 """Writing checkpoints so that a killed run or a full disk costs the new one at most, never the one before."""
 
-import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any, BinaryIO
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 
+from unetseg.atomic import atomic_path
 from unetseg.errors import CheckpointError, first_line
 
 __all__ = ["AtomicCheckpointIO", "copy_atomically"]
@@ -56,18 +56,12 @@ def copy_atomically(source: Path, target: Path) -> None:
 
 
 def _write(target: Path, write: Callable[[BinaryIO], object]) -> None:
-    # one name for all times: what a killed run has left is written over by the next checkpoint
-    temporary = target.with_name(f".{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with atomic_path(target) as temporary, temporary.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
     except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a write that failed
-        with contextlib.suppress(OSError):  # it may not even have a folder
-            temporary.unlink()
         cause = next((cause for cause in (error, error.__context__) if isinstance(cause, OSError)), None)
         if cause is None:
             raise

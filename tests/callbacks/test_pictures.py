@@ -229,11 +229,11 @@ def test_a_full_disk_is_said_once_and_ends_nothing(
     monkeypatch: pytest.MonkeyPatch,
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    def fill_the_disk(path: Path, content: bytes) -> None:
+    def fill_the_disk(_image: Image.Image, path: Path, **_options: object) -> None:
         path.touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", fill_the_disk)
+    monkeypatch.setattr(Image.Image, "save", fill_the_disk)
     one = trainer(callbacks=[SamplePictures()], max_epochs=2)
     one.fit(threshold(), data())
     assert one.current_epoch == 2

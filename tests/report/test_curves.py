@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from unetseg.errors import UnetsegError
@@ -121,3 +122,17 @@ def test_what_cannot_be_drawn_is_said(metrics: Path, tmp_path: Path, monkeypatch
     with pytest.raises(UnetsegError, match=r"curves need matplotlib, .* pip install -e '\.\[plot\]'"):
         plot_curves(metrics, tmp_path / "curves.png")
     assert not math.isnan(read_metrics(metrics)[0]["epoch"])  # reading needs none
+
+
+def test_a_full_disk_leaves_the_curves_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_the_disk(_figure: Figure, path: Path, **_options: object) -> None:
+        path.write_bytes(b"half a picture")
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "curves.png").write_text("before")
+    (tmp_path / "metrics.csv").write_text("epoch,step,val_loss\n0,1,0.5\n1,2,0.25\n")
+    monkeypatch.setattr(Figure, "savefig", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        plot_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "metrics.csv"]
+    assert (tmp_path / "curves.png").read_text() == "before"

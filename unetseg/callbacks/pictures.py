@@ -1,6 +1,5 @@
 """A few validation images as the network sees them, epoch by epoch."""
 
-import io
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities import rank_zero_warn
 
+from unetseg.atomic import atomic_path
 from unetseg.callbacks.folder import run_folder
 from unetseg.data.dataset import WholeImages
 from unetseg.data.images import Pixels
@@ -209,12 +209,5 @@ def _evaluating(module: pl.LightningModule) -> Iterator[None]:
 
 
 def _save(picture: NDArray[np.uint8], path: Path) -> None:
-    """All of it or nothing."""
-    encoded = io.BytesIO()
-    Image.fromarray(picture).save(encoded, format="PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        path.write_bytes(encoded.getvalue())
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")

@@ -4,13 +4,13 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from tqdm import tqdm
 
+from unetseg.atomic import atomic_path
 from unetseg.checking.measure import Report, check_sources
 from unetseg.checking.report import render_report, summary
 from unetseg.data.built_in import SceneSource
@@ -84,10 +84,8 @@ def _write_json(path: Path, description: str, report: Report) -> None:
     """Write the report, whole or not at all."""
     counts = {"num_problems": len(report.problems), "num_warnings": len(report.warnings)}
     content = {"data": description.removeprefix("data: ")} | counts | dataclasses.asdict(report)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".check-data-") as folder:
-        written = Path(folder, path.name)
-        written.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(written, path)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _default_threads() -> int:

@@ -1,14 +1,14 @@
 """Masks, overlays and the legend as files; each appears whole or not at all."""
 
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from unetseg.atomic import atomic_path
 from unetseg.data.images import Pixels
 from unetseg.data.masks import Color
 from unetseg.drawing import overlay
@@ -26,7 +26,8 @@ def write_mask(path: Path, class_map: NDArray[np.uint8], colors: Sequence[Color]
     """
     image = Image.fromarray(class_map)
     image.putpalette([channel for color in colors for channel in color])
-    _write(path, lambda temporary: image.save(temporary, format="PNG"))
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
 
 
 def write_overlay(path: Path, image: Pixels, class_map: NDArray[np.uint8], colors: Sequence[Color]) -> None:
@@ -39,7 +40,8 @@ def write_overlay(path: Path, image: Pixels, class_map: NDArray[np.uint8], color
         colors: One for each class.
     """
     blend = Image.fromarray(overlay(image, class_map, colors))
-    _write(path, lambda temporary: blend.save(temporary, format="JPEG", quality=92))
+    with atomic_path(path) as temporary:
+        blend.save(temporary, format="JPEG", quality=92)
 
 
 def write_legend(
@@ -60,7 +62,8 @@ def write_legend(
     if class_folders is not None:
         rows = [row | {"value": 1, "folder": name} for row, name in zip(rows, class_folders, strict=True)]
     text = json.dumps(rows, indent=1, ensure_ascii=False)
-    _write(folder / "_legend.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    with atomic_path(folder / "_legend.json") as temporary:
+        temporary.write_text(text, encoding="utf-8")
     width = 60 + max(round(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(name)) for name in classes)
     picture = Image.new("RGB", (width, 20 * len(classes) + 10), "white")
     draw = ImageDraw.Draw(picture)
@@ -68,15 +71,5 @@ def write_legend(
         top = 5 + 20 * row
         draw.rectangle((5, top + 2, 30, top + 17), fill=color, outline="gray")
         draw.text((40, top + 4), name, fill="black")
-    _write(folder / "_legend.png", lambda temporary: picture.save(temporary, format="PNG"))
-
-
-def _write(path: Path, save: Callable[[Path], object]) -> None:
-    """Under a temporary name, then renamed: a killed run leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(folder / "_legend.png") as temporary:
+        picture.save(temporary, format="PNG")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unetseg.atomic import atomic_path
 from unetseg.errors import UnetsegError
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def plot_curves(metrics_csv: Path, output: Path, *, earlier: Path | None = None)
     figure = draw_curves(rows)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a class's name may be in any script
-        figure.savefig(output)
+        with atomic_path(output) as temporary:
+            figure.savefig(temporary, format=output.suffix[1:] or "png")
 
 
 def read_metrics(metrics_csv: Path) -> list[Row]:
