@@ -22,6 +22,24 @@ def test_a_masks_values_are_its_classes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shown, np.array(colors, dtype=np.uint8)[class_map])
 
 
+def test_probabilities_are_halves_in_range_and_as_near_as_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    spread = rng.random((2, 61, 47), dtype=np.float32)
+    edges = np.array([0, 1e-45, 3e-8, 6e-5, np.nextafter(1, 0, dtype=np.float32), 1], dtype=np.float32)
+    probabilities = np.concatenate([spread, 10 ** (-9 * spread)])
+    probabilities[0].flat[: len(edges)] = edges
+    writers.write_probabilities(tmp_path / "deep" / "a.b.npy", probabilities)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.b.npy"]
+    written = np.load(tmp_path / "deep" / "a.b.npy")
+    assert written.dtype == np.float16
+    assert written.shape == (4, 61, 47)
+    assert 0 <= written.min() <= written.max() <= 1
+    error = np.abs(written.astype(np.float64) - probabilities)
+    assert error.max() <= 0.00025
+    assert (error <= np.maximum(0.0005 * probabilities, 3e-8)).all()
+    assert error.max() > 0.0002  # the bound says no more than it has to
+
+
 def test_an_overlay_leaves_the_first_class_clear(tmp_path: Path) -> None:
     image = np.full((16, 16, 3), 200, dtype=np.uint8)
     class_map = np.zeros((16, 16), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Masks, overlays and the legend as files; each appears whole or not at all."""
+"""Masks, probabilities, overlays and the legend as files; each appears whole or not at all."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,10 @@ from unetseg.data.images import Pixels
 from unetseg.data.masks import Color
 from unetseg.drawing import overlay
 
-__all__ = ["write_legend", "write_mask", "write_overlay"]
+__all__ = ["write_legend", "write_mask", "write_overlay", "write_probabilities"]
+
+# of class maps, it takes as long as level 1 and half as long as Pillow's 6, whose files are a fourth smaller
+_PNG_LEVEL = 3
 
 
 def write_mask(path: Path, class_map: NDArray[np.uint8], colors: Sequence[Color]) -> None:
@@ -27,7 +30,21 @@ def write_mask(path: Path, class_map: NDArray[np.uint8], colors: Sequence[Color]
     image = Image.fromarray(class_map)
     image.putpalette([channel for color in colors for channel in color])
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format="PNG", compress_level=_PNG_LEVEL)
+
+
+def write_probabilities(path: Path, probabilities: NDArray[np.floating]) -> None:
+    """Write a NumPy file of half precision: half the size, and an error of 0.00025 at most.
+
+    Rounding keeps the order of values, and 0 and 1 themselves, so none leaves [0, 1]. The error is also at most 0.05 %
+    of a probability above 0.00006, and 3e-8 below.
+
+    Args:
+        path: File to write; its folders are made.
+        probabilities: (classes, H, W), floating point in [0, 1].
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:  # given a path, NumPy would add .npy to it
+        np.save(file, probabilities.astype(np.float16))
 
 
 def write_overlay(path: Path, image: Pixels, class_map: NDArray[np.uint8], colors: Sequence[Color]) -> None:
