@@ -7,8 +7,7 @@ import pytest
 import pytorch_lightning as pl
 from PIL import Image
 
-from unetseg.errors import DataError
-from unetseg.inference.command import main, plan_outputs
+from unetseg.inference.command import main
 from unetseg.task import SegmentationTask
 
 
@@ -74,33 +73,3 @@ def test_bad_files_are_reported_and_the_others_written(
     assert all(name in captured.err for name in ("empty.jpg", "text.png", "cut.png"))
     assert "Traceback" not in captured.err
     assert {path.name for path in (tmp_path / "out").glob("*ood.png")} == {"good.png", "zood.png"}
-
-
-def test_names_that_would_collide_keep_their_suffix(tmp_path: Path) -> None:
-    for name in ("a.jpg", "a.png", "b.png"):
-        write_image(tmp_path / "in" / name)
-    names = {source.name: target.name for source, target in plan_outputs([tmp_path / "in"], tmp_path / "out").items()}
-    assert names == {"a.jpg": "a.jpg.png", "a.png": "a.png.png", "b.png": "b.png"}
-
-
-def test_masks_of_an_earlier_run_are_no_input(tmp_path: Path) -> None:
-    write_image(tmp_path / "in" / "a.jpg")
-    write_image(tmp_path / "in" / "masks" / "a.png")
-    assert len(plan_outputs([tmp_path / "in"], tmp_path / "in" / "masks")) == 1
-
-
-@pytest.mark.parametrize(
-    ("inputs", "message"),
-    [
-        (["nowhere"], "there is no file or folder .*nowhere"),
-        (["empty"], r"no images in .*empty; image files end in .*\.png"),
-        (["one", "two"], "would write the same mask; predict them into separate folders"),
-        (["out"], r"the mask .*a.png would overwrite an image; give another --output"),
-    ],
-)
-def test_mistakes_are_explained_before_anything_is_written(tmp_path: Path, inputs: list[str], message: str) -> None:
-    (tmp_path / "empty").mkdir()
-    for folder in ("one", "two", "out"):
-        write_image(tmp_path / folder / "a.png")
-    with pytest.raises(DataError, match=message):
-        plan_outputs([tmp_path / name for name in inputs], tmp_path / "out")

@@ -2,19 +2,18 @@
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from tqdm import tqdm
 
-from unetseg.data.decoding import IMAGE_SUFFIXES
 from unetseg.errors import DataError, ImageError
+from unetseg.inference.inputs import plan_outputs
 from unetseg.inference.outputs import MaskWriter
 from unetseg.inference.predictor import Predictor
 
-__all__ = ["main", "plan_outputs"]
+__all__ = ["main"]
 
 
 def main(args: Sequence[str]) -> int:
@@ -38,14 +37,14 @@ def main(args: Sequence[str]) -> int:
     predictor = Predictor.from_checkpoint(options.ckpt_path, device=options.device)
     writer = MaskWriter(options.output, predictor, overlays=options.save_overlay)
     failures: list[str] = []
-    for source, target in tqdm(outputs.items(), desc="predict", unit="image", disable=None):
+    for source, stem in tqdm(outputs.items(), desc="predict", unit="image", disable=None):
         try:
             image = predictor.read(source)
             classes = predictor(image)
         except ImageError as error:
             failures.append(_about(source, error))
             continue
-        writer.write(target, image, classes)
+        writer.write(options.output / f"{stem}.png", image, classes)
     sys.stdout.write(f"{len(outputs) - len(failures)} of {len(outputs)} masks written to {options.output}\n")
     if failures:
         sys.stderr.write(f"error: {len(failures)} of {len(outputs)} images gave no mask:\n")
@@ -79,53 +78,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--save_overlay", action="store_true", help="write the image with the classes over it, too")
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1")
     return parser
-
-
-def plan_outputs(inputs: Iterable[Path], output: Path) -> dict[Path, Path]:
-    """Which mask each image gets.
-
-    A file's mask is named after it; a folder's images, found in all its subfolders, keep their path below the
-    folder. Where two images would share a name (a.jpg and a.png), both keep their suffix: a.jpg.png, a.png.png.
-
-    Args:
-        inputs: Image files and folders.
-        output: Folder for the masks; images inside it aren't inputs.
-
-    Returns:
-        Mask of each image, in the order of the inputs.
-
-    Raises:
-        DataError: If an input doesn't exist, there is no image at all, two images can't but share a mask, or a mask
-            would overwrite an image.
-    """
-    relative: dict[Path, Path] = {}
-    for path in inputs:
-        if path.is_dir():
-            found = [file for file in sorted(path.rglob("*")) if _is_image(file, path, output)]
-            relative |= {file: file.relative_to(path) for file in found}
-        elif path.is_file():
-            relative[path] = Path(path.name)
-        else:
-            raise DataError(f"there is no file or folder {path}.")
-    if not relative:
-        raise DataError(
-            f"no images in {', '.join(map(str, inputs))}; image files end in {', '.join(sorted(IMAGE_SUFFIXES))}."
-        )
-    shared = Counter(name.with_suffix(".png") for name in relative.values())
-    outputs = {
-        source: output / (name.with_suffix(".png") if shared[name.with_suffix(".png")] == 1 else f"{name}.png")
-        for source, name in relative.items()
-    }
-    counts = Counter(outputs.values())
-    if clash := [str(source) for source, target in outputs.items() if counts[target] > 1]:
-        raise DataError(f"{' and '.join(clash[:2])} would write the same mask; predict them into separate folders.")
-    sources = {source.resolve() for source in outputs}
-    if overwritten := [str(target) for target in outputs.values() if target.resolve() in sources]:
-        raise DataError(f"the mask {overwritten[0]} would overwrite an image; give another --output.")
-    return outputs
-
-
-def _is_image(file: Path, folder: Path, output: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    inside = file.resolve().is_relative_to(output.resolve()) and not folder.resolve().is_relative_to(output.resolve())
-    return file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and not hidden and not inside
