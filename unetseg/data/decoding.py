@@ -12,6 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from unetseg.data.tiff_header import TIFF_STARTS, TiffHeader, tiff_orientation
 from unetseg.errors import ImageError, UnetsegError
 
 __all__ = ["IMAGE_SUFFIXES", "Decoded", "decode", "image_size", "orientation", "read_bytes"]
@@ -29,10 +30,6 @@ _PNG_DEPTH, _PNG_COLOUR_TYPE = 24, 25  # bytes of the header; types 2, 4 and 6 h
 _PNG_TEXTS = b"Raw profile type exif\0", b"XML:com.adobe.xmp\0"  # that may hold the orientation
 _PNM_START = re.compile(rb"P[2356](?:\s(?:\s|#[^\r\n]*[\r\n])*(\d+)){3}\s")  # width, height, largest value
 
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_XMP_TAG = 700
-_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
-_ALPHA_SAMPLES = (1, 2)  # of TIFF's tag ExtraSamples
 _CONVERTED_COLOURS = ("SEPARATED", "YCBCR", "CIELAB")  # by Pillow
 # those that Pillow knows: none, CCITT, LZW, JPEG, deflate, packed bits, LZMA, ZSTD
 _PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000)
@@ -101,7 +98,7 @@ def decode(
     try:
         if not data:
             raise OSError(_EMPTY)
-        if data.startswith(_TIFF_STARTS):
+        if data.startswith(TIFF_STARTS):
             decoded = _decode_tiff(data, channels, stored_values)
         else:
             decoded = _decode_with_pillow(data, stored_values)
@@ -137,11 +134,11 @@ def _header(path: str | os.PathLike[str]) -> tuple[int, int, int]:
             start = file.read(4)
             if not start:
                 raise OSError(_EMPTY)
-            if start in _TIFF_STARTS:
+            if start in TIFF_STARTS:
                 file.seek(0)
                 with tifffile.TiffFile(file) as tiff:
                     page: Any = tiff.pages.first  # typed as if tags were plain numbers
-                    return page.imagelength, page.imagewidth, _tiff_orientation(page)
+                    return page.imagelength, page.imagewidth, tiff_orientation(page)
             with Image.open(file) as image:
                 return image.height, image.width, _orientation(image, file)
     except Exception as error:  # as in `decode`
@@ -238,31 +235,26 @@ def _decode_deep_png(data: bytes, turn: int) -> Decoded:
 def _decode_tiff(data: bytes, channels: int, stored_values: bool) -> Decoded:
     """By Pillow, unless it is what Pillow can't read: deep samples, bands that are no colours, pages as channels."""
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        page: Any = tiff.pages.first
-        kind, compression = (getattr(value, "name", "") for value in (page.photometric, page.compression))
-        samples, bits = page.samplesperpixel, page.bitspersample
-        lossy = f"{compression}-compressed" if _LOSSY_COMPRESSIONS.search(compression) else ""
+        header = TiffHeader.of(tiff, channels)
+        kind, samples, bits = header.photometric, header.samples, header.bits
+        lossy = f"{header.compression_name}-compressed" if _LOSSY_COMPRESSIONS.search(header.compression_name) else ""
         if stored_values and kind == "MINISWHITE" and bits > 1:
             raise OSError("its white is 0, so that its values may be meant either way; save it as a PNG")
-        # a page beside the first may also be a smaller copy, which isn't in the first series
-        pages = len(tiff.series[0].pages)
-        as_pages = pages > 1 and channels > 1 and (channels != 3 or samples == 1)
-        if as_pages and channels == 3 != pages:
+        if header.as_pages and channels == 3 != header.pages:
             raise OSError(
-                f"it has {pages} pages of one channel; where they are channels, say so (--data.in_channels {pages}), "
-                f"otherwise save the one that is meant"
+                f"it has {header.pages} pages of one channel; where they are channels, say so (--data.in_channels "
+                f"{header.pages}), otherwise save the one that is meant"
             )
         colours = samples == 1 or (kind == "RGB" and samples == 3) or kind in _CONVERTED_COLOURS
-        shallow = bits <= 8 and page.sampleformat == tifffile.SAMPLEFORMAT.UINT
-        if shallow and colours and not as_pages and page.compression in _PILLOW_COMPRESSIONS:
+        shallow = bits <= 8 and header.unsigned
+        if shallow and colours and not header.as_pages and header.compression in _PILLOW_COMPRESSIONS:
             decoded = _decode_with_pillow(data, stored_values)
             narrow = stored_values and kind == "MINISBLACK" and bits in (2, 4)
             pixels = _unstretched(decoded.pixels, 2**bits - 1) if narrow else decoded.pixels
             return replace(decoded, pixels=pixels, lossy=lossy)
-        extra = tuple(page.extrasamples or ())
-        pixels = tiff.series[0].asarray() if as_pages else page.asarray()
-        axes = tiff.series[0].axes if as_pages else page.axes
-        turn = _tiff_orientation(page)
+        page: Any = tiff.pages.first
+        pixels = tiff.series[0].asarray() if header.as_pages else page.asarray()
+        axes = tiff.series[0].axes if header.as_pages else page.axes
         colormap = page.colormap if kind == "PALETTE" and not stored_values else None
     if set("YX") - set(axes):
         raise OSError(f"its axes {axes} aren't those of an image")
@@ -274,21 +266,8 @@ def _decode_tiff(data: bytes, channels: int, stored_values: bool) -> Decoded:
         pixels = np.moveaxis(colormap, 0, -1)[pixels[..., 0]]
     if kind == "MINISWHITE" and pixels.dtype.kind == "u":
         pixels = pixels.dtype.type(2**bits - 1) - pixels
-    last_is_alpha = int(extra[-1]) in _ALPHA_SAMPLES if extra else kind == "RGB" and samples == 4
-    alpha = last_is_alpha and not as_pages and pixels.shape[2] in (2, 4)
-    return Decoded(_upright(pixels, turn), alpha, lossy=lossy)
-
-
-def _tiff_orientation(page: Any) -> int:
-    """By its tag or, as Pillow does, by its XMP data."""
-    try:
-        if tag := page.tags.get(int(_ORIENTATION)):
-            return int(tag.value)
-        xmp = page.tags.get(_XMP_TAG)
-        match = _XMP_ORIENTATION.search(bytes(xmp.value)) if xmp else None
-        return int(match[1]) if match else 1
-    except (TypeError, ValueError):
-        return 1
+    alpha = header.last_is_alpha and not header.as_pages and pixels.shape[2] in (2, 4)
+    return Decoded(_upright(pixels, header.turn), alpha, lossy=lossy)
 
 
 def _upright(pixels: NDArray[Any], turn: int) -> NDArray[Any]:

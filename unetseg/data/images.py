@@ -60,7 +60,26 @@ class ImageReader:
 
     def decode(self, data: bytes, name: str | os.PathLike[str]) -> Pixels:
         """Decode the content of an image file; ``name`` is what an error calls it. Otherwise as a call."""
-        pixels = self._scale(self._chosen_channels(decode(data, name, channels=self.in_channels), name), name)
+        return self.convert(decode(data, name, channels=self.in_channels), name)
+
+    def convert(self, decoded: Decoded, name: str | os.PathLike[str]) -> Pixels:
+        """Choose and scale the channels of what is decoded already: an image, or a part of one.
+
+        Args:
+            decoded: with the channels and values of the file.
+            name: what an error calls it.
+
+        Returns:
+            As a call does.
+
+        Raises:
+            ImageError: if it has other channels or values than are wanted.
+
+        Example:
+            >>> ImageReader(1).convert(Decoded(np.full((1, 2, 2), 65535, np.uint16), alpha=True), "a.tif").tolist()
+            [[[1.0], [1.0]]]
+        """
+        pixels = self._scale(self._chosen_channels(decoded, name), name)
         if pixels.shape[2] == self.in_channels:
             return pixels
         conversion = cv2.COLOR_GRAY2RGB if self.in_channels == 3 else cv2.COLOR_RGB2GRAY
