@@ -12,7 +12,7 @@ import tifffile
 import tifffile._imagecodecs
 from PIL import ExifTags, Image, PngImagePlugin
 
-from unetseg.data.decoding import image_size, orientation
+from unetseg.data.image_header import image_size, orientation
 from unetseg.data.images import ImageReader
 from unetseg.errors import DataError, ImageError
 
@@ -371,7 +371,7 @@ def test_size_of_a_png_is_told_without_its_pixels(
     assert (image_size(plain), image_size(turned)) == ((2, 3), (3, 2))
 
 
-def test_unreadable_image_is_one_line_with_file_and_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unreadable_image_is_one_line_with_file_and_reason(tmp_path: Path):
     path = save(np.zeros((40, 30, 3), np.uint8), tmp_path / "whole.png")
     tiff = save_tiff(random(40, 30, 5), tmp_path / "whole.tif")
     contents = {
@@ -398,9 +398,6 @@ def test_unreadable_image_is_one_line_with_file_and_reason(tmp_path: Path, monke
             read(tmp_path / "folder.png")
         with pytest.raises(ImageError, match=r"can't be read as an image: embedded null byte"):
             read("a\0.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(ImageError, match=r"whole\.png: .*decompression bomb"):
-        ImageReader()(path)
 
 
 @pytest.mark.parametrize("cut", [100, 300])

@@ -4,30 +4,35 @@ import io
 import os
 import re
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
-from unetseg.data.tiff_header import TIFF_STARTS, TiffHeader, tiff_orientation
+from unetseg.data.image_header import (
+    EMPTY,
+    PNG_START,
+    open_image,
+    reason,
+    refuse_huge,
+    refuse_many,
+    stored_orientation,
+    unwarned,
+)
+from unetseg.data.tiff_header import TIFF_STARTS, TiffHeader
 from unetseg.errors import ImageError, UnetsegError
 
-__all__ = ["IMAGE_SUFFIXES", "Decoded", "decode", "image_size", "orientation", "read_bytes"]
+__all__ = ["IMAGE_SUFFIXES", "Decoded", "decode", "read_bytes"]
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Suffixes of image files, in lower case; upper case counts too."""
 
-_EMPTY = "the file is empty"
-_TURNED = range(5, 9)  # EXIF orientations that swap height and width
-_ORIENTATION = ExifTags.Base.Orientation
+_LARGE_FILE = 2**26  # bytes; smaller ones are read before their header is
 
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _PNG_DEPTH, _PNG_COLOUR_TYPE = 24, 25  # bytes of the header; types 2, 4 and 6 have several channels
-_PNG_TEXTS = b"Raw profile type exif\0", b"XML:com.adobe.xmp\0"  # that may hold the orientation
 _PNM_START = re.compile(rb"P[2356](?:\s(?:\s|#[^\r\n]*[\r\n])*(\d+)){3}\s")  # width, height, largest value
 
 _CONVERTED_COLOURS = ("SEPARATED", "YCBCR", "CIELAB")  # by Pillow
@@ -62,13 +67,15 @@ def read_bytes(path: str | os.PathLike[str], failure: type[UnetsegError] = Image
     """Read a file.
 
     Raises:
-        UnetsegError: of the class ``failure``, if it can't be read.
+        UnetsegError: of the class ``failure``, if it can't be read, or has more than ``MAX_PIXELS`` pixels.
     """
     try:
         with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size > _LARGE_FILE:
+                refuse_huge(file)
             return file.read()
     except (OSError, ValueError) as error:  # ValueError of a name with a zero in it
-        raise failure(f"{path}: can't be read as an image: {_reason(error)}") from error
+        raise failure(f"{path}: can't be read as an image: {reason(error)}") from error
 
 
 def decode(
@@ -93,11 +100,11 @@ def decode(
         failure: class of the error.
 
     Raises:
-        UnetsegError: of the class ``failure``, if it can't be decoded.
+        UnetsegError: of the class ``failure``, if it can't be decoded, or has more than ``MAX_PIXELS`` pixels.
     """
     try:
         if not data:
-            raise OSError(_EMPTY)
+            raise OSError(EMPTY)
         if data.startswith(TIFF_STARTS):
             decoded = _decode_tiff(data, channels, stored_values)
         else:
@@ -105,84 +112,23 @@ def decode(
         if not decoded.pixels.size:
             raise OSError("it has no pixels")
     except Exception as error:  # a damaged file makes decoders raise nearly anything, from SyntaxError to EOFError
-        raise failure(f"{name}: can't be read as an image: {_reason(error)}") from error
+        raise failure(f"{name}: can't be read as an image: {reason(error)}") from error
     return decoded
-
-
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Height and width of an upright image, from its header alone.
-
-    Raises:
-        ImageError: if the file can't be read.
-    """
-    height, width, turn = _header(path)
-    return (width, height) if turn in _TURNED else (height, width)
-
-
-def orientation(path: str | os.PathLike[str]) -> int:
-    """EXIF orientation of an image file: 1 for upright, or where it can't be read; 2 to 8 for mirrored or turned."""
-    try:
-        return _header(path)[2]
-    except ImageError:
-        return 1
-
-
-def _header(path: str | os.PathLike[str]) -> tuple[int, int, int]:
-    """Height and width as they are stored, and the orientation."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(4)
-            if not start:
-                raise OSError(_EMPTY)
-            if start in TIFF_STARTS:
-                file.seek(0)
-                with tifffile.TiffFile(file) as tiff:
-                    page: Any = tiff.pages.first  # typed as if tags were plain numbers
-                    return page.imagelength, page.imagewidth, tiff_orientation(page)
-            with Image.open(file) as image:
-                return image.height, image.width, _orientation(image, file)
-    except Exception as error:  # as in `decode`
-        raise ImageError(f"{path}: can't be read as an image: {_reason(error)}") from error
-
-
-def _orientation(image: Image.Image, file: BinaryIO) -> int:
-    """As of the header; one that is broken turns nothing."""
-    try:
-        return _png_orientation(file) if image.format == "PNG" else int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # of whatever is wrong in it
-        return 1
-
-
-def _png_orientation(file: BinaryIO) -> int:
-    """As Pillow reads it, which would decode all pixels to look for EXIF data behind them."""
-    file.seek(len(_PNG_START))
-    chunks = []
-    while len(start := file.read(8)) == 8:
-        length, kind = int.from_bytes(start[:4], "big") + 4, start[4:]  # with the checksum
-        if kind in (b"IHDR", b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
-            chunk = file.read(length)
-            if kind in (b"IHDR", b"eXIf") or chunk.startswith(_PNG_TEXTS):
-                chunks.append(start + chunk)
-        else:
-            file.seek(length, os.SEEK_CUR)
-    if len(chunks) < 2:
-        return 1
-    with Image.open(io.BytesIO(_PNG_START + b"".join(chunks) + _PNG_END)) as image:
-        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
 
 
 def _decode_with_pillow(data: bytes, stored_values: bool) -> Decoded:
     palette = None
-    with Image.open(io.BytesIO(data)) as file:
+    with open_image(io.BytesIO(data)) as file:
         # Pillow turns TIFF by itself
-        turn = 1 if file.format == "TIFF" else _orientation(file, io.BytesIO(data))
+        turn = 1 if file.format == "TIFF" else stored_orientation(file, io.BytesIO(data))
         lossy = _LOSSY_FORMATS.get(file.format or "", "")
         if file.format == "WEBP" and b"VP8L" not in data:
             lossy = "lossy WebP"
-        if data.startswith(_PNG_START) and data[_PNG_DEPTH] == 16 and data[_PNG_COLOUR_TYPE] in (2, 4, 6):
+        if data.startswith(PNG_START) and data[_PNG_DEPTH] == 16 and data[_PNG_COLOUR_TYPE] in (2, 4, 6):
             return _decode_deep_png(data, turn)
         image: Image.Image = file
-        image.load()
+        with unwarned():
+            image.load()
         if image.mode in ("P", "PA") and stored_values:
             palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
             if not palette.size:
@@ -206,7 +152,7 @@ def _decode_with_pillow(data: bytes, stored_values: bool) -> Decoded:
 
 def _largest_value(data: bytes) -> int:
     """Largest value in a PNG or PNM file, which Pillow stretches to 255 or 65535; of others 255."""
-    if data.startswith(_PNG_START):
+    if data.startswith(PNG_START):
         return int(2 ** data[_PNG_DEPTH] - 1)
     start = _PNM_START.match(data)
     return int(start[1]) if start else 255
@@ -236,6 +182,7 @@ def _decode_tiff(data: bytes, channels: int, stored_values: bool) -> Decoded:
     """By Pillow, unless it is what Pillow can't read: deep samples, bands that are no colours, pages as channels."""
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         header = TiffHeader.of(tiff, channels)
+        refuse_many(header.height * header.width, tiff=True)
         kind, samples, bits = header.photometric, header.samples, header.bits
         lossy = f"{header.compression_name}-compressed" if _LOSSY_COMPRESSIONS.search(header.compression_name) else ""
         if stored_values and kind == "MINISWHITE" and bits > 1:
@@ -278,14 +225,3 @@ def _upright(pixels: NDArray[Any], turn: int) -> NDArray[Any]:
         pixels = pixels[::-1]
     quarters = {3: 2, 5: -1, 6: -1, 7: -1, 8: 1}.get(turn, 0)  # counter-clockwise
     return np.ascontiguousarray(np.rot90(pixels, quarters))
-
-
-def _reason(error: Exception) -> str:
-    """Say in a few words, on one line, why a file couldn't be read."""
-    if isinstance(error, UnidentifiedImageError):
-        return "its format isn't one that Pillow knows"
-    if "imagecodecs" in str(error):
-        return f"{' '.join(str(error).split())}: pip install imagecodecs"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return " ".join(str(error).split()) or type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.data.decoding import image_size, orientation
+from unetseg.data.image_header import image_size, orientation
 from unetseg.data.images import ImageReader, Pixels
 from unetseg.data.masks import MaskReader
 from unetseg.data.splits import Sample
