@@ -82,6 +82,8 @@ class ImageReader:
         pixels = self._scale(self._chosen_channels(decoded, name), name)
         if pixels.shape[2] == self.in_channels:
             return pixels
+        if self.in_channels == 1 and pixels.dtype == np.float32:
+            return _luminance(pixels)
         conversion = cv2.COLOR_GRAY2RGB if self.in_channels == 3 else cv2.COLOR_RGB2GRAY
         converted: NDArray[Any] = cv2.cvtColor(pixels, conversion)
         return converted.reshape(*pixels.shape[:2], self.in_channels)
@@ -123,3 +125,10 @@ class ImageReader:
                 f"{name} holds values that are no numbers; replace them, and ignore those pixels in the mask"
             )
         return scaled
+
+
+def _luminance(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """ITU-R 601's of float32 RGB; the last bit of OpenCV's depends on a pixel's place, so that parts would differ."""
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    grey: NDArray[np.float32] = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+    return grey[..., None]
