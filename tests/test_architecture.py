@@ -61,6 +61,7 @@ LIBRARIES = {
     },
     "albumentations": set(MODULES) - {"unetseg.data.pipeline"},
     "matplotlib": set(MODULES) - {"unetseg.inspection.plot", "unetseg.report.curves"},
+    "rasterio": set(MODULES) - {"unetseg.inference.gdal"},
     "segmentation_models_pytorch": set(MODULES)
     - {"unetseg.encoders.build", "unetseg.encoders.weights", "unetseg.losses.overlap"},
 }

@@ -15,6 +15,10 @@ TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ORIENTATION_TAG, _XMP_TAG = 274, 700
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _ALPHA_SAMPLES = (1, 2)  # of TIFF's tag ExtraSamples
+_REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
+# none, LZW, JPEG, deflate, packed bits, LERC, LZMA, ZSTD, WebP
+_COMMON_COMPRESSIONS = (1, 5, 7, 8, 32773, 32946, 34887, 34925, 50000, 50001)
+_JPEG = 7
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class TiffHeader:
         as_pages: whether these are the channels, given how many are wanted.
         last_is_alpha: whether the last sample is alpha.
         turn: EXIF orientation, 1 for upright.
+        plain: whether its samples are the image, in any program: whole bytes that mean grey, RGB or other bands, or
+            JPEG's YCbCr, without pages beside it that belong to it.
+        masked: whether a page of the file says which pixels of the first are valid.
     """
 
     height: int
@@ -50,6 +57,8 @@ class TiffHeader:
     as_pages: bool
     last_is_alpha: bool
     turn: int
+    plain: bool
+    masked: bool
 
     @classmethod
     def of(cls, tiff: tifffile.TiffFile, channels: int) -> "TiffHeader":
@@ -65,6 +74,7 @@ class TiffHeader:
         # a page beside the first may also be a smaller copy, which isn't in the first series
         pages = len(tiff.series[0].pages)
         extra = tuple(page.extrasamples or ())
+        as_pages = pages > 1 and channels > 1 and (channels != 3 or samples == 1)
         return cls(
             height=page.imagelength,
             width=page.imagewidth,
@@ -76,10 +86,26 @@ class TiffHeader:
             compression=int(page.compression),
             compression_name=compression,
             pages=pages,
-            as_pages=pages > 1 and channels > 1 and (channels != 3 or samples == 1),
+            as_pages=as_pages,
             last_is_alpha=int(extra[-1]) in _ALPHA_SAMPLES if extra else photometric == "RGB" and samples == 4,
             turn=tiff_orientation(page),
+            plain=not as_pages and _is_plain(page, photometric),
+            masked=any(getattr(other, "subfiletype", 0) & (_MASK | _REDUCED) == _MASK for other in tiff.pages[1:]),
         )
+
+
+def _is_plain(page: Any, photometric: str) -> bool:
+    jpeg = photometric == "YCBCR" and page.compression == _JPEG and page.samplesperpixel == 3
+    return (
+        (photometric in ("MINISBLACK", "RGB") or jpeg)
+        and page.compression in _COMMON_COMPRESSIONS
+        and page.dtype is not None
+        and page.dtype.kind in "uif"
+        and page.bitspersample == 8 * page.dtype.itemsize
+        and page.fillorder == 1
+        and not page.subfiletype & (_MASK | _REDUCED)
+        and set(page.axes) <= set("YXS")
+    )
 
 
 def tiff_orientation(page: Any) -> int:
