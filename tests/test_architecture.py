@@ -61,7 +61,8 @@ LIBRARIES = {
     },
     "albumentations": set(MODULES) - {"unetseg.data.pipeline"},
     "matplotlib": set(MODULES) - {"unetseg.inspection.plot", "unetseg.report.curves"},
-    "rasterio": set(MODULES) - {"unetseg.inference.gdal"},
+    "rasterio": set(MODULES)
+    - {"unetseg.inference.gdal", "unetseg.inference.raster_writing", "unetseg.inference.polygons"},
     "segmentation_models_pytorch": set(MODULES)
     - {"unetseg.encoders.build", "unetseg.encoders.weights", "unetseg.losses.overlap"},
 }
