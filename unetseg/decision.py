@@ -5,7 +5,7 @@ from torch import Tensor
 
 from unetseg.config import Mode
 
-__all__ = ["decide", "num_logits"]
+__all__ = ["class_probabilities", "decide", "decide_probabilities", "num_logits"]
 
 
 def num_logits(classes: int, mode: Mode) -> int:
@@ -38,3 +38,43 @@ def decide(logits: Tensor, mode: Mode) -> Tensor:
         return logits.argmax(dim=1).to(torch.uint8)
     above = (logits > 0).to(torch.uint8)
     return above[:, 0] if mode == "binary" else above
+
+
+def class_probabilities(logits: Tensor, mode: Mode) -> Tensor:
+    """The probability of every class at every pixel.
+
+    Args:
+        logits: (N, num_logits, H, W), floating point.
+        mode: "multiclass" or "binary", where those of a pixel add up to 1; "multilabel", where each stands alone.
+
+    Returns:
+        (N, classes, H, W) float32 in [0, 1].
+
+    Example:
+        >>> class_probabilities(torch.zeros(1, 1, 1, 1), "binary").flatten().tolist()
+        [0.5, 0.5]
+    """
+    logits = logits.float()
+    if mode == "multiclass":
+        return logits.softmax(dim=1)
+    # of -x rather than 1 minus that of x, which rounds small ones away
+    return torch.cat([-logits, logits], dim=1).sigmoid() if mode == "binary" else logits.sigmoid()
+
+
+def decide_probabilities(probabilities: Tensor, mode: Mode) -> Tensor:
+    """The classes of every pixel, as :func:`decide` has them, from probabilities or means of them.
+
+    Args:
+        probabilities: (N, classes, H, W).
+        mode: See there.
+
+    Returns:
+        uint8: (N, H, W) class indices, or for "multilabel" (N, classes, H, W) of 0 and 1.
+
+    Example:
+        >>> decide_probabilities(torch.tensor([0.5, 0.5]).view(1, 2, 1, 1), "binary").tolist()
+        [[[0]]]
+    """
+    if mode == "multilabel":
+        return (probabilities > 0.5).to(torch.uint8)
+    return probabilities.argmax(dim=1).to(torch.uint8)

@@ -97,7 +97,7 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         self.encoder = build_encoder(encoder, depth=encoder_depth, in_channels=in_channels, weights=encoder_weights)
         geometry = encoder_geometry(self.encoder, encoder, depth=encoder_depth, in_channels=in_channels)
-        self.min_size = geometry.min_size
+        self.min_size, self.total_stride = geometry.min_size, geometry.strides[-1]
         for name, parameter in self.encoder.named_parameters():
             parameter.requires_grad_(name not in geometry.unused)
         check_choice("decoder", decoder, DecoderName)
