@@ -23,7 +23,7 @@ def test_equals_the_model_on_the_same_pixels(model: UNet, size: tuple[int, int])
     with torch.no_grad():
         logits = model.eval()(batch)
     assert class_map.dtype == np.uint8
-    assert torch.equal(predictor.logits(image), logits[0])
+    torch.testing.assert_close(predictor.logits(image), logits[0], atol=1e-5, rtol=1e-4)  # batch norms are folded
     np.testing.assert_array_equal(class_map, logits[0].argmax(0).numpy())
 
 
