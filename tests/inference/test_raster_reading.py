@@ -16,6 +16,7 @@ from PIL import Image
 from unetseg.data.images import ImageReader
 from unetseg.errors import ImageError
 from unetseg.inference import raster_reading
+from unetseg.inference.gdal import CACHE_BYTES, gdal
 from unetseg.inference.raster_reading import RasterImage, open_raster
 
 HEIGHT, WIDTH = 93, 141
@@ -193,7 +194,8 @@ def test_without_rasterio_every_file_is_read_whole(tmp_path: Path, monkeypatch: 
 
 
 def test_modules_import_without_rasterio() -> None:
-    code = "import sys; sys.modules['rasterio'] = None; import unetseg.inference.raster_reading"
+    modules = ", ".join(f"unetseg.inference.{name}" for name in ("raster_reading", "raster_writing", "polygons"))
+    code = f"import sys; sys.modules['rasterio'] = None; import {modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -266,10 +268,14 @@ def write_masked(path: Path, valid: np.ndarray, *, internal: bool) -> Path:
     return path
 
 
-def test_mask_inside_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cog", [False, True])
+def test_mask_inside_the_file(tmp_path: Path, cog: bool) -> None:
     valid = np.ones((HEIGHT, WIDTH), bool)
     valid[20:40, 30:77] = False
     path = write_masked(tmp_path / "a.tif", valid, internal=True)
+    if cog:
+        rasterio.shutil.copy(path, tmp_path / "b.tif", driver="COG", blocksize=32)
+        path = tmp_path / "b.tif"
     with opened(path, ImageReader()) as image:
         np.testing.assert_array_equal(image.missing(10, 20, 50, 60), ~valid[10:60, 20:80])
         part = image.read(10, 20, 50, 60)
@@ -301,6 +307,14 @@ def test_georeference(tmp_path: Path) -> None:
     with opened(tmp_path / "b.tif", ImageReader()) as image:
         assert image.georeference.transform == NORTH_UP
         assert image.georeference.crs is None
+    (tmp_path / "b.tif.aux.xml").write_text("<PAMDataset><SRS>EPSG:32633</SRS></PAMDataset>")
+    with opened(tmp_path / "b.tif", ImageReader()) as image:
+        assert image.georeference.crs == rasterio.CRS.from_epsg(32633)
+
+
+def test_gdals_cache_is_bounded() -> None:
+    with gdal() as library:
+        assert library.env.getenv()["GDAL_CACHEMAX"] == CACHE_BYTES
 
 
 def test_cog(tmp_path: Path) -> None:
