@@ -38,7 +38,7 @@ LAYERS = [
     ["unetseg.run_options", "unetseg.tuning"],
     ["unetseg.resuming"],
     ["unetseg.parser", "unetseg.data_parser", "unetseg.columns", "unetseg.trainer_messages"],
-    ["unetseg.inference.command", "unetseg.inspection", "unetseg.checking", "unetseg.packing", "unetseg.cli"],
+    ["unetseg.inference.command", "unetseg.inference.job", "unetseg.inspection", "unetseg.checking", "unetseg.packing", "unetseg.cli"],
     ["unetseg.__main__", "unetseg"],
 ]
 
@@ -57,6 +57,7 @@ LIBRARIES = {
             name
             for name in MODULES
             if name.startswith(("unetseg.nn", "unetseg.inference", "unetseg.report", "unetseg.encoders"))
+            and name != "unetseg.inference.job"
         ),
     },
     "albumentations": set(MODULES) - {"unetseg.data.pipeline"},

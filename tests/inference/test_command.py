@@ -50,7 +50,7 @@ def test_orientation_is_that_which_a_person_sees(tmp_path: Path, checkpoint: Pat
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     write_image(tmp_path / "in" / "turned.jpg", 20, 34, exif=exif)
-    main([str(tmp_path / "in"), f"--ckpt_path={checkpoint}", f"--output={tmp_path / 'out'}", "--save_overlay"])
+    main([str(tmp_path / "in"), f"--ckpt_path={checkpoint}", f"--output={tmp_path / 'out'}", "--save=mask,overlay"])
     for name in ("turned.png", "turned.overlay.jpg"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert picture.size == (20, 34)
@@ -68,8 +68,8 @@ def test_bad_files_are_reported_and_the_others_written(
     cut.write_bytes(cut.read_bytes()[:2000])
     assert main([str(photos), f"--ckpt_path={checkpoint}", f"--output={tmp_path / 'out'}"]) == 1
     captured = capsys.readouterr()
-    assert "2 of 5 masks written" in captured.out
-    assert "error: 3 of 5 images gave no mask:" in captured.err
+    assert "2 of 5 images predicted" in captured.out
+    assert "error: 3 of 5 images could not be predicted:" in captured.err
     assert all(name in captured.err for name in ("empty.jpg", "text.png", "cut.png"))
     assert "Traceback" not in captured.err
     assert {path.name for path in (tmp_path / "out").glob("*ood.png")} == {"good.png", "zood.png"}

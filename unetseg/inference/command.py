@@ -1,23 +1,27 @@
-"""The verb predict: files and folders in, masks out."""
+"""The verb predict: files and folders in, masks and what else was asked for out."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn, get_args
 
-from tqdm import tqdm
-
-from unetseg.errors import DataError, ImageError
+from unetseg.errors import DataError
+from unetseg.inference.augmentation import TTA
+from unetseg.inference.gdal import has_rasterio
 from unetseg.inference.inputs import plan_outputs
-from unetseg.inference.outputs import MaskWriter
-from unetseg.inference.predictor import Predictor
+from unetseg.inference.job import predict_files
+from unetseg.inference.outputs import OutputWriter, Save
+from unetseg.inference.predictor import Precision, Predictor
+from unetseg.inference.tiling import Blend
+from unetseg.trainer_messages import explained, quieten
 
 __all__ = ["main"]
 
 
 def main(args: Sequence[str]) -> int:
-    """Write a mask for every image.
+    """Predict every image, and write what was asked for.
 
     An image that can't be read is passed over and reported at the end, with its reason.
 
@@ -31,30 +35,45 @@ def main(args: Sequence[str]) -> int:
         UnetsegError: If there is nothing to predict, or the checkpoint isn't one.
     """
     options = _parser().parse_args(args)
+    quieten()
     if options.output.exists() and not options.output.is_dir():
         raise DataError(f"--output {options.output} is a file; give a folder.")
-    outputs = plan_outputs(options.inputs, options.output)
-    predictor = Predictor.from_checkpoint(options.ckpt_path, device=options.device)
-    writer = MaskWriter(options.output, predictor, overlays=options.save_overlay)
-    failures: list[str] = []
-    for source, stem in tqdm(outputs.items(), desc="predict", unit="image", disable=None):
-        try:
-            image = predictor.read(source)
-            classes = predictor(image)
-        except ImageError as error:
-            failures.append(_about(source, error))
-            continue
-        writer.write(options.output / f"{stem}.png", image, classes)
-    sys.stdout.write(f"{len(outputs) - len(failures)} of {len(outputs)} masks written to {options.output}\n")
-    if failures:
-        sys.stderr.write(f"error: {len(failures)} of {len(outputs)} images gave no mask:\n")
-        sys.stderr.writelines(f"  {failure}\n" for failure in failures)
-    return 1 if failures else 0
-
-
-def _about(source: Path, error: ImageError) -> str:
-    text = str(error)
-    return text if str(source) in text else f"{source}: {text}"
+    predictor = Predictor.from_checkpoint(
+        options.ckpt_path,
+        device="cpu",  # until Lightning knows which one this process has
+        precision=options.precision,
+        tile=options.tile,
+        overlap=options.overlap,
+        blend=options.blend,
+        tta=options.tta,
+        batch_size=options.batch_size,
+    )
+    writer = OutputWriter(options.output, predictor, options.save)
+    plan = plan_outputs(options.inputs, options.output, class_folders=writer.legend.folders or ())
+    if options.skip_existing:
+        writer.legend.check(options.output)
+    if not has_rasterio() and any(source.suffix.lower() in (".tif", ".tiff") for source in plan):
+        sys.stdout.write(
+            "hint: TIFFs are read whole, and georeferencing is lost, without rasterio (pip install -e '.[raster]')\n"
+        )
+    with explained():
+        outcome = predict_files(
+            predictor,
+            writer,
+            plan,
+            batch_size=options.batch_size,
+            threads=options.num_workers,
+            skip_existing=options.skip_existing,
+            trainer_options={name: getattr(options, name) for name in ("accelerator", "devices", "num_nodes")},
+        )
+    if outcome is None:
+        return 0
+    skipped = f", {outcome.skipped} were there" if outcome.skipped else ""
+    sys.stdout.write(f"{outcome.written} of {len(plan)} images predicted to {options.output}{skipped}\n")
+    if outcome.failures:
+        sys.stderr.write(f"error: {len(outcome.failures)} of {len(plan)} images could not be predicted:\n")
+        sys.stderr.writelines(f"  {failure}\n" for failure in outcome.failures)
+    return 1 if outcome.failures else 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,12 +88,57 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m unetseg predict",
         description="Write a mask for every image: an 8-bit palette PNG of the image's own size, whose values are "
         "the classes, and a legend of their names and colours. Where a pixel may have several classes, it is a mask of "
-        "0 and 1 in a folder for each class.",
+        "0 and 1 in a folder for each class. Georeferenced and very large TIFFs give TIFFs.",
         allow_abbrev=False,
     )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image files, and folders of them")
-    parser.add_argument("--ckpt_path", type=Path, required=True, help="checkpoint of a fit: runs/.../best.ckpt")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the masks")
-    parser.add_argument("--save_overlay", action="store_true", help="write the image with the classes over it, too")
-    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1")
+    add = parser.add_argument
+    add("inputs", nargs="+", type=Path, metavar="INPUT", help="image files, and folders of them")
+    add("--ckpt_path", type=Path, required=True, help="checkpoint of a fit: runs/.../best.ckpt")
+    add("--output", type=Path, required=True, help="folder for the masks")
+    add("--save", type=_kinds, default=["mask"], metavar="KIND,...", help=f"any of {', '.join(get_args(Save))} (mask)")
+    add("--skip_existing", action="store_true", help="pass over images whose outputs are there, to go on after a stop")
+    tile_help = (
+        "most rows and columns that the network sees at a time; none: whole images; auto: whole ones while its maps"
+    )
+    add("--tile", type=_tile, default="auto", metavar="PIXELS", help=f"{tile_help} take 4 GiB, else 1024 (auto)")
+    add("--overlap", type=int, default=128, metavar="PIXELS", help="that neighbouring tiles share (128)")
+    add("--blend", choices=get_args(Blend), default="gaussian", help="how tiles pass into each other (gaussian)")
+    add("--tta", choices=get_args(TTA), default="none", help="mean over mirrored, turned or scaled views (none)")
+    add("--batch_size", type=_count, default=1, metavar="N", help="images of one size, or tiles, at a time (1)")
+    workers = min(4, os.cpu_count() or 1)
+    workers_help = f"threads that read, and as many that write ({workers})"
+    add("--num_workers", type=_count, default=workers, metavar="N", help=workers_help)
+    precisions = get_args(Precision)
+    add(
+        "--trainer.precision",
+        dest="precision",
+        choices=precisions,
+        default="32-true",
+        help="lower is for GPUs (32-true)",
+    )
+    add("--trainer.accelerator", dest="accelerator", default="auto", metavar="NAME", help="auto, cpu, gpu, ... (auto)")
+    devices_help = "processes, each with a device, or which devices: 1,3; auto: all GPUs, else one process (auto)"
+    add("--trainer.devices", dest="devices", default="auto", metavar="N", help=devices_help)
+    add("--trainer.num_nodes", dest="num_nodes", type=_count, default=1, metavar="N", help="machines (1)")
     return parser
+
+
+def _kinds(text: str) -> list[Save]:
+    kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
+    if unknown := [kind for kind in kinds if kind not in get_args(Save)]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} can't be saved; it can be any of {', '.join(get_args(Save))}")
+    if not kinds:
+        raise argparse.ArgumentTypeError(f"nothing would be saved; give any of {', '.join(get_args(Save))}")
+    return kinds  # type: ignore[return-value]  # they are in the list
+
+
+def _tile(text: str) -> int | Literal["auto"] | None:
+    if text in ("auto", "none"):
+        return "auto" if text == "auto" else None
+    return _count(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)

@@ -11,10 +11,18 @@ from pathlib import Path
 from unetseg.data.decoding import IMAGE_SUFFIXES
 from unetseg.errors import DataError
 
-__all__ = ["COMMON_FILES", "SUFFIXES", "image_name", "plan_outputs"]
+__all__ = ["COMMON_FILES", "SUFFIXES", "SUFFIXES_OF", "image_name", "plan_outputs"]
 
-SUFFIXES = (".png", ".tif", ".overlay.jpg", ".probabilities.npy", ".geojson")
-"""What writers append to a stem. None ends with another, so files of two stems never have the same name."""
+SUFFIXES_OF: dict[str, tuple[str, str]] = {
+    "mask": (".png", ".tif"),
+    "overlay": (".overlay.jpg", ".overlay.tiff"),
+    "probabilities": (".probabilities.npy", ".probabilities.tiff"),
+    "polygons": (".geojson", ".geojson"),
+}
+"""What writers append to a stem: for an image, and for one that is read by windows."""
+
+SUFFIXES = tuple(sorted({suffix for pair in SUFFIXES_OF.values() for suffix in pair}))
+"""All of them. None ends with another, so files of two stems never have the same name."""
 
 COMMON_FILES = ("_legend.json", "_legend.png", "_shares.jsonl")
 """What a prediction writes once, for all images."""

@@ -1,68 +1,181 @@
-"""What prediction leaves behind for an image: its mask, or its masks, and perhaps an overlay."""
+"""What prediction leaves behind for an image: masks and, if wanted, an overlay, probabilities, polygons, shares."""
 
-import itertools
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetseg.config import check_choice
 from unetseg.data.images import Pixels
-from unetseg.drawing import class_colors, topmost
-from unetseg.inference.predictor import Predictor
-from unetseg.inference.writers import write_legend, write_mask, write_overlay
+from unetseg.drawing import topmost
+from unetseg.errors import OptionError
+from unetseg.inference.inputs import SUFFIXES_OF, image_name
+from unetseg.inference.legend import Legend
+from unetseg.inference.polygons import PolygonWriter
+from unetseg.inference.predictor import Prediction, Predictor
+from unetseg.inference.raster_outputs import write_raster_outputs
+from unetseg.inference.raster_reading import RasterImage
+from unetseg.inference.shares import ClassCounter, SharesFile
+from unetseg.inference.writers import write_mask, write_overlay, write_probabilities
 
-__all__ = ["MaskWriter"]
+__all__ = ["OutputWriter", "Save"]
+
+Save = Literal["mask", "overlay", "probabilities", "polygons", "shares"]
+"""What can be written for an image."""
 
 
-class MaskWriter:
-    """Writes the classes of images, and a legend of them.
+class OutputWriter:
+    """Writes what belongs to images, each file whole or not at all.
 
     With one class a pixel, an image has one mask of class indices. With any number, it has a mask of 0 and 1 in a
     folder for each class, as `unetseg.data.folder.find_samples` reads them.
 
     Args:
-        folder: Folder of the masks.
+        folder: Folder of the outputs.
         predictor: What the classes come from; its colours are used if it has some.
-        overlays: Whether to write the image with the classes over it, too.
+        save: What to write.
+
+    Raises:
+        OptionError: If nothing is to be written, or something that doesn't exist.
     """
 
-    def __init__(self, folder: Path, predictor: Predictor, *, overlays: bool = False) -> None:
+    def __init__(self, folder: Path, predictor: Predictor, save: Sequence[Save] = ("mask",)) -> None:
+        for kind in save:
+            check_choice("save", kind, Save)
+        if not save:
+            raise OptionError(f"save is empty; it can be any of {', '.join(get_args(Save))}.")
         self.folder = folder
-        self.overlays = overlays
+        self.save = set(save)
+        self.predictor = predictor
         self.multilabel = predictor.mode == "multilabel"
-        colors = predictor.colors or class_colors(len(predictor.classes), multilabel=self.multilabel)
-        self.colors = list(colors)
-        self.class_folders = _folder_names(predictor.classes)
-        folders = self.class_folders if self.multilabel else None
-        write_legend(folder, predictor.classes, self.colors, class_folders=folders)
+        self.legend = Legend.of(predictor.classes, predictor.colors, multilabel=self.multilabel)
+        self._shares: SharesFile | None = None
+        self._known: set[str] = set()
 
-    def write(self, path: Path, image: Pixels, classes: NDArray[np.uint8]) -> None:
+    @property
+    def wants_probabilities(self) -> bool:
+        """Whether a prediction must come with them."""
+        return "probabilities" in self.save
+
+    def begin(self, process: int, start: int) -> None:
+        """Write what stands for all images, in the first process; look for what is there.
+
+        Args:
+            process: Number of this process.
+            start: When the run began, of all processes the same: see ``SharesFile``.
+        """
+        if process == 0:
+            self.legend.write(self.folder)
+        if "shares" in self.save:
+            self._shares = SharesFile(self.folder, process, start=start)
+            self._known = self._shares.known()
+
+    def end(self, images: Sequence[str]) -> None:
+        """Bring together what several processes wrote; one does, when the others are done.
+
+        Args:
+            images: Names of all, in their order.
+        """
+        if self._shares is not None:
+            self._shares.merge(images)
+
+    def is_done(self, source: Path, stem: Path) -> bool:
+        """Whether all that is to be written for an image is there."""
+        kinds = [kind for kind in self.save if kind != "shares"]
+        ways = zip(*(SUFFIXES_OF[kind] for kind in kinds), strict=True)  # a raster's, or another image's
+        there = not kinds or any(
+            all(
+                path.is_file()
+                for kind, suffix in zip(kinds, way, strict=True)
+                for path in self._paths(kind, stem, suffix)
+            )
+            for way in ways
+        )
+        return there and ("shares" not in self.save or image_name(source, stem) in self._known)
+
+    def _paths(self, kind: str, stem: Path, suffix: str) -> list[Path]:
+        folders = self.legend.folders if kind == "mask" and self.legend.folders is not None else [""]
+        return [self.folder / name / f"{stem}{suffix}" for name in folders]
+
+    def _path(self, kind: str, stem: Path, *, raster: bool = False) -> Path:
+        return self._paths(kind, stem, SUFFIXES_OF[kind][raster])[0]
+
+    def write(self, source: Path, stem: Path, image: Pixels, prediction: Prediction) -> None:
         """Write what belongs to an image.
 
         Args:
-            path: Mask's file, in the folder or below it.
+            source: Its file.
+            stem: Its outputs' path below the folder, without suffix.
             image: (H, W, C), uint8 or float32 in [0, 1].
-            classes: What the predictor made of it.
+            prediction: What the predictor made of it.
         """
-        if not self.multilabel:
-            write_mask(path, classes, self.colors)
-            shown, colors = classes, self.colors
-        else:
-            for class_folder, color, plane in zip(self.class_folders, self.colors, classes, strict=True):
-                write_mask(self.folder / class_folder / path.relative_to(self.folder), plane, [(0, 0, 0), color])
-            shown, colors = topmost(classes), [(0, 0, 0), *self.colors]
-        if self.overlays:
-            write_overlay(path.with_suffix(".overlay.jpg"), image, shown, colors)
+        classes = prediction.classes
+        planes = classes if self.multilabel else classes[None]
+        if "overlay" in self.save:
+            shown = topmost(classes) if self.multilabel else classes
+            write_overlay(self._path("overlay", stem), image, shown, self.legend.overlay_colors)
+        if prediction.probabilities is not None:
+            write_probabilities(self._path("probabilities", stem), prediction.probabilities)
+        if "polygons" in self.save:
+            with PolygonWriter(self._path("polygons", stem)) as polygons:
+                for plane, names in zip(planes, self.legend.mask_names, strict=True):
+                    polygons.add(plane, names)
+        if "mask" in self.save:
+            paths = self._paths("mask", stem, SUFFIXES_OF["mask"][0])
+            for path, plane, colors in zip(paths, planes, self.legend.mask_colors, strict=True):
+                write_mask(path, plane, colors)
+        counter = ClassCounter(self.legend.classes, multilabel=self.multilabel)
+        self._count(counter, planes)
+        self._add_shares(source, stem, image.shape[0], image.shape[1], counter)
+
+    def write_raster(self, source: Path, stem: Path, raster: RasterImage) -> None:
+        """Predict an image that is read by windows, and write what belongs to it.
+
+        Args:
+            source: Its file.
+            stem: As above.
+            raster: The image.
+
+        Raises:
+            ImageError: If it is damaged, or doesn't fit the network.
+        """
+        counter = ClassCounter(self.legend.classes, multilabel=self.multilabel)
+        with ExitStack() as files:
+            masks = self._paths("mask", stem, SUFFIXES_OF["mask"][1])
+            if "mask" not in self.save:  # which polygons are made from
+                masks = [files.enter_context(_passing(path)) for path in masks] if "polygons" in self.save else []
+            for planes in write_raster_outputs(
+                raster,
+                self.predictor,
+                self.legend,
+                masks=masks,
+                probabilities=self._path("probabilities", stem, raster=True) if self.wants_probabilities else None,
+                overlays=self._path("overlay", stem, raster=True) if "overlay" in self.save else None,
+            ):
+                self._count(counter, planes)
+            if "polygons" in self.save:
+                with PolygonWriter(self._path("polygons", stem)) as polygons:
+                    for path, names in zip(masks, self.legend.mask_names, strict=True):
+                        polygons.add_file(path, names)
+        self._add_shares(source, stem, raster.height, raster.width, counter)
+
+    def _count(self, counter: ClassCounter, planes: NDArray[np.uint8]) -> None:
+        if self._shares is not None:
+            counter.add(planes if self.multilabel else planes[0])
+
+    def _add_shares(self, source: Path, stem: Path, height: int, width: int, counter: ClassCounter) -> None:
+        if self._shares is not None:
+            self._shares.add(image_name(source, stem), height, width, counter.shares())
 
 
-def _folder_names(classes: Sequence[str]) -> list[str]:
-    """A folder's name for each class: its own where it can be, and another for each."""
-    names: list[str] = []
-    for name in classes:
-        plain = re.sub(r'^[. ]+|[\\/:*?"<>|\x00-\x1f]|[. ]+$', "_", name)  # what no system's file names hold
-        taken = {other.casefold() for other in names}
-        free = (f"{plain}_{i}" for i in itertools.count(2))
-        names.append(plain if plain.casefold() not in taken else next(n for n in free if n.casefold() not in taken))
-    return names
+@contextmanager
+def _passing(path: Path) -> Iterator[Path]:
+    """A hidden file beside one that isn't wanted, for a while."""
+    hidden = path.with_name(f".{path.name}")
+    try:
+        yield hidden
+    finally:
+        hidden.unlink(missing_ok=True)
