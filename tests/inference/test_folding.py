@@ -325,13 +325,14 @@ def test_outputs_are_uses() -> None:
     assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(folded(x), model(x), strict=True))
 
 
-def test_standardised_weights_and_tied_ones_are_spared() -> None:
+def test_descendants_and_tied_weights_are_spared() -> None:
     torch.manual_seed(0)
+    doubled = randomized(Net(norm=DoubledNorm(4)))
     standardised = randomized(Net(conv=StdConv2d(3, 4, 3, padding=1)))
     parametrised = randomized(Net(conv=nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))))
     tied = randomized(Net(twin=nn.Conv2d(3, 4, 3)))
     tied.twin.weight = tied.conv.weight  # though the twin doesn't run
-    for model in (standardised, parametrised, tied):
+    for model in (doubled, standardised, parametrised, tied):
         folded = fold_batch_norm(model, torch.rand(1, 3, 8, 9))
         assert norms(folded) == 1
         assert_same(folded, model, (7, 11))
