@@ -74,7 +74,7 @@ def test_what_is_kept_does_not_grow_with_the_height() -> None:
     for tile in tiles:
         tiles.blend(tile, torch.zeros(3, *tile.shape))
         kept.add(sum(value.numel() for value in vars(tiles).values() if isinstance(value, Tensor)))
-    assert max(kept) <= 3 * (2 * 16 * 150 + 16 * 64) + 16
+    assert max(kept) <= 3 * (16 * 150 + 16 * 64) + 16
 
 
 @pytest.mark.parametrize(

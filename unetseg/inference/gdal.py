@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["CACHE_BYTES", "gdal", "gdal_errors", "gdal_reason", "has_rasterio"]
 
-CACHE_BYTES = 256 * 2**20
+CACHE_BYTES = 128 * 2**20
 """What GDAL may keep of decoded and unwritten blocks; by itself it takes 5 % of the machine's memory."""
 
 

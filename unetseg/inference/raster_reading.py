@@ -1,6 +1,7 @@
 """TIFF, GeoTIFF and COG read part by part, with the very pixels that reading the whole file gives."""
 
 import os
+import threading
 from types import TracebackType
 from typing import Any
 
@@ -94,6 +95,7 @@ class RasterImage:
         self.name = name
         self.height, self.width = header.height, header.width
         self._dataset, self._header, self._reader = dataset, header, reader
+        self._one_at_a_time = threading.Lock()  # GDAL's datasets aren't for several threads
         with gdal():
             self.georeference = Georeference.of(dataset)
             self.nodata: float | None = dataset.nodata
@@ -150,7 +152,7 @@ class RasterImage:
         if min(top, left) < 0 or min(height, width) < 1 or top + height > self.height or left + width > self.width:
             raise ValueError(f"{(top, left, height, width)} isn't inside an image of {self.height} × {self.width}")
         try:
-            with gdal() as rasterio:
+            with self._one_at_a_time, gdal() as rasterio:
                 window = rasterio.windows.Window(left, top, width, height)
                 planes = self._dataset.read(window=window)
                 mask = self._dataset.read_masks(1, window=window) if self._header.masked else None

@@ -162,8 +162,8 @@ class BlendedTiles:
         self.overlap = tiling.overlap
         self._rise = blend_window(tiling.overlap, tiling.blend)
         self._width = width
-        self._above: Tensor | None = None  # (C, overlap, width) of the row of tiles above
-        self._below: Tensor | None = None  # likewise of this row, as far as it has come
+        # (C, overlap, width) of this row of tiles as far as it has come, from there on of the row above
+        self._strip: Tensor | None = None
         self._left: Tensor | None = None  # (C, h, overlap) of the tile on the left
 
     def __len__(self) -> int:
@@ -201,13 +201,11 @@ class BlendedTiles:
             maps[..., tile.own_columns :] *= 1 - rise
         if tile.columns[0] > 0 and self._left is not None:
             maps[..., :overlap] += self._left
-        if tile.rows[0] > 0 and self._above is not None:
-            maps[:, :overlap, : tile.own_columns] += self._above[..., own]
+        if tile.rows[0] > 0 and self._strip is not None:
+            maps[:, :overlap, : tile.own_columns] += self._strip[..., own]
         self._left = None if last_column else maps[..., tile.own_columns :].clone()
         if not last_row:
-            if self._below is None:
-                self._below = maps.new_empty(len(maps), overlap, self._width)
-            self._below[..., own] = maps[:, tile.own_rows :, : tile.own_columns]
-        if last_column:
-            self._above, self._below = self._below, self._above
+            if self._strip is None:
+                self._strip = maps.new_empty(len(maps), overlap, self._width)
+            self._strip[..., own] = maps[:, tile.own_rows :, : tile.own_columns]
         return maps[:, : tile.own_rows, : tile.own_columns]
