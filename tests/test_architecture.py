@@ -38,7 +38,14 @@ LAYERS = [
     ["unetseg.run_options", "unetseg.tuning"],
     ["unetseg.resuming"],
     ["unetseg.parser", "unetseg.data_parser", "unetseg.columns", "unetseg.trainer_messages"],
-    ["unetseg.inference.command", "unetseg.inference.job", "unetseg.inspection", "unetseg.checking", "unetseg.packing", "unetseg.cli"],
+    [
+        "unetseg.inference.command",
+        "unetseg.inference.job",
+        "unetseg.inspection",
+        "unetseg.checking",
+        "unetseg.packing",
+        "unetseg.cli",
+    ],
     ["unetseg.__main__", "unetseg"],
 ]
 

@@ -28,7 +28,7 @@ def fit_and_test(root: Path, *options: str) -> dict[str, str]:
     """Train, test and predict with what is said of the labels, and nothing else; the last line of the metrics."""
     assert main(["fit", f"--data.root={root}", "--trainer.max_epochs=1", *TINY, *options]) == 0
     assert main(["test", f"--ckpt_path={BEST}"]) == 0
-    assert main(["predict", str(root / "images"), f"--ckpt_path={BEST}", "--output=out", "--save_overlay"]) == 0
+    assert main(["predict", str(root / "images"), f"--ckpt_path={BEST}", "--output=out", "--save=mask,overlay"]) == 0
     with Path("runs/version_0/metrics.csv").open() as file:
         return [row for row in csv.DictReader(file) if row["val_iou"]][-1]
 

@@ -4,10 +4,13 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 from PIL import Image
 
@@ -43,6 +46,7 @@ def folder(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     write_coco(squares, tmp_path / "coco_export")
     write_satellite(squares, tmp_path / "satellite")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    write_scene(tmp_path / "scene.tif")
     (tmp_path / "photos").mkdir()
     for path in ("photo.jpg", "photos/a.jpg"):
         Image.fromarray(np.zeros((35, 49, 3), dtype=np.uint8)).save(tmp_path / path)
@@ -76,10 +80,20 @@ def write_satellite(squares: Path, root: Path) -> None:
     (root / "pairs.csv").write_text("\n".join(lines))
 
 
+def write_scene(path: Path) -> None:
+    """A small georeferenced image."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 45, 67), dtype=np.uint8)
+    options = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)}
+    with rasterio.open(path, "w", driver="GTiff", height=45, width=67, count=3, dtype="uint8", **options) as file:
+        file.write(pixels)
+
+
 def test_the_commands_run_one_after_the_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) == 12
+    assert len(COMMANDS) == 15
     for command in COMMANDS:
         words = shlex.split(command)
+        if "--trainer.devices" in words:  # which starts processes, see below
+            continue
         assert words[:3] == ["python", "-m", "unetseg"]
         small = shlex.split(SMALL) if words[3] == "fit" else []
         assert main([*words[3:], *small]) == 0, command
@@ -88,7 +102,19 @@ def test_the_commands_run_one_after_the_other(folder: Path, capsys: pytest.Captu
     shown = [line.removeprefix("    ") for line in README.splitlines() if re.match(r"    (stage|\d) .* \S+$", line)]
     assert len(shown) == 6
     assert [line for line in shown if line not in printed] == []
-    assert {path.name for path in (folder / "masks").iterdir()} >= {"photo.png", "a.png", "a.overlay.jpg"}
+    assert {path.name for path in (folder / "masks").iterdir()} >= {
+        *("photo.png", "a.png", "a.overlay.jpg", "scene.tif", "scene.geojson")
+    }
+
+
+@pytest.mark.slow
+def test_the_command_of_two_processes_runs(folder: Path) -> None:
+    options = "--data.synthetic_length 4 --model.encoder_depth 3 --data.batch_size 2 --data.num_workers 0"
+    assert main(["fit", *shlex.split(options), "--trainer.max_epochs", "1"]) == 0
+    (command,) = [shlex.split(command) for command in COMMANDS if "--trainer.devices" in command]
+    done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 images predicted to masks" in done.stdout
 
 
 @pytest.mark.slow
