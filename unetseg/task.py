@@ -3,7 +3,7 @@
 import inspect
 import math
 import sys
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from unetseg.decision import decide, num_logits
 from unetseg.epoch_mean import EpochMean
 from unetseg.errors import CheckpointError, ImageError, OptionError, abridged
 from unetseg.finite_loss import FiniteLoss
+from unetseg.inference.predictor import Precision, Predictor
 from unetseg.losses import SegmentationLoss, build_loss, default_terms
 from unetseg.metrics import SegmentationMetrics, named_scores
 from unetseg.model import UNet
@@ -191,6 +192,7 @@ class SegmentationTask(OptimizedModule):
         self.val_loss = MeanMetric(nan_strategy=math.nan)  # a loss that is nan stays nan
         self.val_scores = SegmentationMetrics(len(classes), mode, ignore_index)
         self.test_scores = SegmentationMetrics(len(classes), mode, ignore_index)
+        self._predictor: Predictor | None = None
 
     def _describe_normalization(self, mean: list[float] | None, std: list[float] | None) -> None:
         """Keep what was asked for; say in the hyperparameters what came with other weights."""
@@ -279,6 +281,30 @@ class SegmentationTask(OptimizedModule):
         """Figures of whole images."""
         logits = self._logits(batch, ", ".join(batch["name"]))
         self.test_scores.update(decide(logits, self.mode), batch["mask"])
+
+    def on_predict_start(self) -> None:
+        """Predict as the command does, in the trainer's precision if it is one of the predictor's."""
+        asked = str(self.trainer.precision)
+        precision = asked if asked in get_args(Precision) else "32-true"
+        options: Any = {"mode": self.mode, "device": self.device, "precision": precision}
+        self._predictor = Predictor(self.model, self.classes, **options)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The classes of images, as a :class:`unetseg.inference.Predictor` gives them.
+
+        Returns:
+            On the CPU, (N, H, W) uint8 class indices, or for "multilabel" (N, classes, H, W) of 0 and 1.
+
+        Raises:
+            ImageError: If they are too small for the encoder, or too large for the memory.
+        """
+        assert self._predictor is not None  # since the start
+        images = batch["image"].permute(0, 2, 3, 1).cpu().numpy()
+        return torch.stack([torch.from_numpy(self._predictor(image)) for image in images])
+
+    def on_predict_end(self) -> None:
+        """Let go of the predictor's copy of the weights, which may change."""
+        self._predictor = None
 
     def _logits(self, batch: Batch, size_comes_from: str, *, all_logits: bool = False) -> Any:
         try:

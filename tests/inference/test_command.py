@@ -2,32 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import pytorch_lightning as pl
 from PIL import Image
+from prediction_jobs import write_image
 
 from unetseg.inference.command import main
-from unetseg.task import SegmentationTask
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """An untrained network's checkpoint: prediction asks for no more than the file."""
-    pl.seed_everything(0)
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    task = SegmentationTask(["background", "road"], encoder_depth=3)
-    trainer.strategy.connect(task)
-    task.trainer = trainer
-    trainer.save_checkpoint(tmp_path / "best.ckpt", weights_only=True)
-    return tmp_path / "best.ckpt"
-
-
-def write_image(path: Path, height: int = 21, width: int = 34, **options: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path, **options)
-    return path
 
 
 def test_files_and_folders_keep_their_names(tmp_path: Path, checkpoint: Path) -> None:

@@ -61,9 +61,9 @@ def write_raster_outputs(
         if overlays is not None:
             overlay_file = files.enter_context(RasterWriter(overlays, raster, bands=3, dtype="uint8"))
         for band in bands(predictor.blocks(raster, probabilities=maps_file is not None), raster.width):
+            _leave_out(band, raster.missing(band.top, 0, band.height, raster.width))
             if overlay_file is not None:
                 overlay_file.write(_overlay(raster, band, legend))
-            _leave_out(band, raster.missing(band.top, 0, band.height, raster.width))
             for file, plane in zip(mask_files, band.classes, strict=False):
                 file.write(plane[None])
             if maps_file is not None and band.probabilities is not None:
@@ -80,12 +80,13 @@ def _leave_out(band: Band, missing: NDArray[np.bool_] | None) -> None:
 
 
 def _overlay(raster: RasterImage, band: Band, legend: Legend) -> NDArray[np.uint8]:
-    """(3, h, W) uint8 RGB of the image with the classes over it."""
+    """(3, h, W) uint8 RGB of the image with the classes over it; black where it has no data."""
     painted = np.empty((3, band.height, raster.width), np.uint8)
     for left in range(0, raster.width, _COLUMNS):
         width = min(_COLUMNS, raster.width - left)
         image = raster.read(band.top, left, band.height, width)
         planes = band.classes[..., left : left + width]
-        shown = planes[0] if legend.folders is None else topmost(planes)
+        # the first class stays clear
+        shown = np.where(planes[0] == NO_DATA, 0, planes[0]) if legend.folders is None else topmost(planes)
         painted[..., left : left + width] = overlay(image, shown, legend.overlay_colors).transpose(2, 0, 1)
     return painted

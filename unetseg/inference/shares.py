@@ -69,7 +69,7 @@ class ClassCounter:
 
 def _value_counts(block: NDArray[np.uint8]) -> NDArray[np.int64]:
     """(256,) pixels of each value. Counting pairs of neighbours takes half the time."""
-    flat = block.reshape(-1)
+    flat = np.ascontiguousarray(block).reshape(-1)  # planes of channels-last maps have steps
     even = flat.size // 2 * 2
     pairs = np.bincount(flat[:even].view(np.uint16), minlength=2**16).reshape(256, 256)
     counts: NDArray[np.int64] = pairs.sum(axis=0, dtype=np.int64) + pairs.sum(axis=1, dtype=np.int64)
