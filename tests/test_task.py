@@ -11,7 +11,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from PIL import Image
+from prediction_jobs import make_task, pixels, predict, save
+from torch.utils.data import DataLoader
 
+from unetseg import Predictor
 from unetseg.data.datamodule import SegmentationDataModule
 from unetseg.task import SegmentationTask
 
@@ -145,3 +148,45 @@ def test_several_classes_a_pixel_learn_on_their_own() -> None:
     with torch.no_grad():
         task.validation_step(batch, 0)
     assert (task.val_scores.compute()["iou"] > 0.9).all()
+
+
+@pytest.mark.parametrize("mode", ["multiclass", "binary", "multilabel"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_trainer_command_and_predictor_give_the_same_classes(
+    squares: Path, tmp_path: Path, mode: str, precision: str
+) -> None:
+    task = make_task(mode, ["background", "square"])
+    checkpoint = save(task, tmp_path / "best.ckpt")
+    data = SegmentationDataModule(str(squares), ["background", "square"], num_workers=0)
+    options: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+    trainer = pl.Trainer(precision=precision, enable_progress_bar=False, enable_model_summary=False, **options)
+    predicted = trainer.predict(task, dataloaders=data.test_dataloader())
+    images = [squares / "images" / f"test_{i}.png" for i in range(2)]
+    assert predict(images, checkpoint, tmp_path / "masks", f"--trainer.precision={precision}") == 0
+    predictor = Predictor.from_checkpoint(checkpoint, device="cpu", precision=precision)
+    assert len(predicted) == len(images)
+    for classes, path in zip(predicted, images, strict=True):
+        expected = predictor(predictor.read(path))
+        assert (classes.dtype, classes.device.type) == (torch.uint8, "cpu")
+        assert 0 < expected.mean() < 1
+        np.testing.assert_array_equal(classes, expected[None])
+        folders = ["background", "square"] if mode == "multilabel" else [""]
+        masks = np.stack([np.asarray(Image.open(tmp_path / "masks" / one / path.name)) for one in folders])
+        np.testing.assert_array_equal(masks.squeeze(), expected.squeeze())
+
+
+def test_a_batch_is_predicted_image_by_image() -> None:
+    """In a batch, other kernels may round otherwise."""
+    task = make_task("multiclass")
+    images = torch.from_numpy(np.stack([pixels(45, 37), pixels(45, 37)[::-1], 255 - pixels(45, 37)])).permute(
+        0, 3, 1, 2
+    )
+    loader = [{"image": images[:2], "name": ["a", "b"]}, {"image": images[2:].float() / 255, "name": ["c"]}]
+    options: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+    trainer = pl.Trainer(enable_progress_bar=False, enable_model_summary=False, **options)
+    first, second = trainer.predict(task, dataloaders=DataLoader(loader, batch_size=None))
+    assert (first.shape, second.shape) == ((2, 45, 37), (1, 45, 37))
+    predictor = Predictor(task.model, task.classes, device="cpu")
+    expected = [predictor(image) for image in images.permute(0, 2, 3, 1).numpy()]
+    np.testing.assert_array_equal(first, expected[:2])
+    assert (second[0].numpy() == expected[2]).mean() > 0.999  # brightness in float32, not in 8 bits

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import rasterio
 import rasterio.shutil
 import tifffile
 from PIL import Image
+from prediction_jobs import pixels, write_raster
 
 from unetseg.data.images import ImageReader
 from unetseg.errors import ImageError
@@ -349,3 +351,18 @@ def test_parts_lie_inside(tmp_path: Path, part: tuple[int, int, int, int]) -> No
         pytest.raises(ValueError, match="isn't inside an image of 9 × 7"),
     ):
         image.read(*part)
+
+
+def test_threads_that_share_a_file_get_their_own_pixels(tmp_path: Path) -> None:
+    """While a tile is read ahead, the overlay of the one before is painted; GDAL alone would mix them up."""
+    whole = pixels(700, 600)
+
+    def wrong(seed: int) -> int:
+        rng = np.random.default_rng(seed)
+        corners = zip(rng.integers(0, 600, 100).tolist(), rng.integers(0, 500, 100).tolist(), strict=True)
+        return sum(not np.array_equal(image.read(*at, 99, 98), whole[at[0] :, at[1] :][:99, :98]) for at in corners)
+
+    image = open_raster(write_raster(tmp_path / "a.tif", whole), ImageReader(3))
+    assert image is not None
+    with image, ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(wrong, range(3))) == [0, 0, 0]

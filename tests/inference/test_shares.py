@@ -3,7 +3,11 @@
 import json
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +52,43 @@ def test_planes_count_each_for_itself() -> None:
     counter.add(planes[:, :, 11:])
     expected = [planes[0, 5:].mean(), planes[1, 5:].mean(), 0]
     assert list(counter.shares().values()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_planes_of_a_channels_last_network_count() -> None:
+    planes = np.random.default_rng(0).integers(0, 2, (33, 35, 3), dtype=np.uint8).transpose(2, 0, 1)
+    counter = ClassCounter(CLASSES, multilabel=True)
+    counter.add(planes)
+    assert list(counter.shares().values()) == pytest.approx(planes.mean(axis=(1, 2)).tolist(), rel=1e-5)
+
+
+def test_threads_add_to_one_file(tmp_path: Path) -> None:
+    """Where each opens one, a file is left open, which is a warning, and so an error here."""
+    barrier = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        barrier.wait(10)
+        for i in range(20):
+            shares.add(f"{number}/{i}.jpg", 5, 3, {"background": 1.0})
+
+    with SharesFile(tmp_path) as shares, ThreadPoolExecutor(8) as threads:
+        opened: list[str] = []
+        shares._part = _SlowToOpen(shares._part, opened)
+        list(threads.map(work, range(8)))
+        assert opened == ["ab"]
+        shares.merge([])
+    assert sorted(images(tmp_path)) == sorted(f"{number}/{i}.jpg" for number in range(8) for i in range(20))
+
+
+class _SlowToOpen:
+    """A path whose file takes a while to open, so that other threads come in between."""
+
+    def __init__(self, path: Path, opened: list[str]) -> None:
+        self.path, self.opened = path, opened
+
+    def open(self, mode: str) -> Any:
+        self.opened.append(mode)
+        time.sleep(0.05)
+        return self.path.open(mode)
 
 
 @pytest.mark.parametrize("multilabel", [False, True])

@@ -73,7 +73,7 @@ def _header(path: str | os.PathLike[str], channels: int) -> TiffHeader | None:
 
 
 class RasterImage:
-    """An open TIFF file, made by ``open_raster``; a context manager.
+    """An open TIFF file, made by ``open_raster``; a context manager. Threads may share it, and read one at a time.
 
     Pixels without data are the file's "nodata" value, NaN, those that the mask inside the file leaves out, and those
     whose alpha is 0 if the network doesn't read alpha. A pixel is missing where all the bands that are read are, as
@@ -95,7 +95,7 @@ class RasterImage:
         self.name = name
         self.height, self.width = header.height, header.width
         self._dataset, self._header, self._reader = dataset, header, reader
-        self._one_at_a_time = threading.Lock()  # GDAL's datasets aren't for several threads
+        self._turn = threading.Lock()  # GDAL gives threads that read one file at once each other's pixels
         with gdal():
             self.georeference = Georeference.of(dataset)
             self.nodata: float | None = dataset.nodata
@@ -152,7 +152,7 @@ class RasterImage:
         if min(top, left) < 0 or min(height, width) < 1 or top + height > self.height or left + width > self.width:
             raise ValueError(f"{(top, left, height, width)} isn't inside an image of {self.height} × {self.width}")
         try:
-            with self._one_at_a_time, gdal() as rasterio:
+            with self._turn, gdal() as rasterio:
                 window = rasterio.windows.Window(left, top, width, height)
                 planes = self._dataset.read(window=window)
                 mask = self._dataset.read_masks(1, window=window) if self._header.masked else None
@@ -176,7 +176,7 @@ class RasterImage:
 
     def close(self) -> None:
         """Close the file; nothing can be read any more."""
-        with gdal():
+        with self._turn, gdal():
             self._dataset.close()
 
     def __enter__(self) -> "RasterImage":

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -103,6 +104,7 @@ class SharesFile:
         start = time.time_ns() if start is None else start
         self._part = folder / f"_shares.{start:020}.{process:06}.part"  # sorted by names, the newest is the last
         self._file: BinaryIO | None = None
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -117,7 +119,7 @@ class SharesFile:
             file.close()
 
     def add(self, image: str, height: int, width: int, shares: Mapping[str, float | None]) -> None:
-        """Add an image's line at once, so that a kill costs the one that is being written at most.
+        """Add an image's line at once, so that a kill costs the one that is being written at most. Threads may do so.
 
         Args:
             image: Its name, as ``inputs.image_name`` makes it.
@@ -129,12 +131,14 @@ class SharesFile:
             OSError: If it can't be written.
         """
         record = {"image": image, "height": height, "width": width, "classes": dict(shares)}
-        if self._file is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._part.open("ab")
         # ASCII holds every name, even one that is no valid Unicode, and each of its lines ends with \n alone
-        self._file.write(json.dumps(record, allow_nan=False).encode("ascii") + b"\n")
-        self._file.flush()
+        line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
+        with self._turn:
+            if self._file is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._file = self._part.open("ab")
+            self._file.write(line)
+            self._file.flush()
 
     def known(self) -> set[str]:
         """Images that have a line already, merged or not.
