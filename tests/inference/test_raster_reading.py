@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ import rasterio
 import rasterio.shutil
 import tifffile
 from PIL import Image
-from prediction_jobs import pixels, write_raster
+from prediction_jobs import pixels, write_raster, write_tiff
 
 from unetseg.data.images import ImageReader
 from unetseg.errors import ImageError
@@ -366,3 +368,24 @@ def test_threads_that_share_a_file_get_their_own_pixels(tmp_path: Path) -> None:
     assert image is not None
     with image, ThreadPoolExecutor(3) as threads:
         assert list(threads.map(wrong, range(3))) == [0, 0, 0]
+
+
+def test_threads_do_not_bring_back_each_others_warnings(tmp_path: Path) -> None:
+    """The first leaves while the second is inside, as two that open images do."""
+    before = list(warnings.filters)
+    path = write_tiff(tmp_path / "nowhere.tif", pixels(33, 35))
+    inside, left = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with gdal() as rasterio:
+            inside.set()
+            assert left.wait(10)
+            rasterio.open(path).close()  # a warning is an error here
+
+    with ThreadPoolExecutor(1) as threads:
+        with gdal():
+            job = threads.submit(second)
+            assert inside.wait(10)
+        left.set()
+        job.result()
+    assert warnings.filters == before

@@ -80,8 +80,15 @@ def predict_files(
         use_distributed_sampler=False,
     )
     job = _Job(predictor, writer, plan, batch_size=batch_size, threads=threads, skip_existing=skip_existing)
-    with ThreadPoolExecutor(threads, thread_name_prefix="outputs") as job.writers:
-        trainer.predict(job, return_predictions=False)
+    try:
+        with ThreadPoolExecutor(threads, thread_name_prefix="outputs") as job.writers:
+            trainer.predict(job, return_predictions=False)
+    except SystemExit as error:  # that is what Lightning makes of Ctrl-C
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+    finally:
+        writer.close()
     return job.outcome
 
 
@@ -103,12 +110,13 @@ def _several(options: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A file as it was found."""
+    """A file as it was found; those of one ``kind`` can be predicted together, those of None alone."""
 
     number: int
     source: Path
     stem: Path
     image: Pixels | RasterImage | ImageError
+    kind: object | None = None
 
 
 class _Job(pl.LightningModule):
@@ -163,7 +171,11 @@ class _Job(pl.LightningModule):
         try:
             self._predict(batch)
         except ImageError as error:
-            self.failures |= {loaded.number: _about(loaded.source, error) for loaded in batch}
+            if len(batch) == 1:
+                self.failures[batch[0].number] = _about(batch[0].source, error)
+            else:  # together they may be too large
+                for loaded in batch:
+                    self.predict_step([loaded], batch_idx)
         return len(batch)
 
     def _predict(self, batch: list[_Loaded]) -> None:
@@ -220,7 +232,7 @@ class _Groups:
         bar = tqdm(total=len(share), desc="predict", unit="image", disable=None if rank == 0 else True)
         loaded = load_ahead(self._load, self._left(share, bar), threads=job.threads, ahead=2 * job.threads)
         with bar:
-            for group in grouped(loaded, self._key, job.batch_size):
+            for group in grouped(loaded, lambda one: one.kind, job.batch_size):
                 yield group
                 bar.update(len(group))
 
@@ -233,22 +245,17 @@ class _Groups:
                 yield item
 
     def _load(self, item: tuple[int, Path, Path]) -> _Loaded:
-        source = item[1]
+        source, predictor = item[1], self.job.predictor
         try:
-            raster = open_raster(source, self.job.predictor.read)
+            raster = open_raster(source, predictor.read)
             if raster is not None:
-                if raster.georeference or self.job.predictor.is_tiled(raster.height, raster.width):
+                if raster.georeference or predictor.is_tiled(raster.height, raster.width):
                     return _Loaded(*item, raster)
                 raster.close()
-            return _Loaded(*item, self.job.predictor.read(source))
+            image = predictor.read(source)
+            return _Loaded(*item, image, None if predictor.is_tiled(*image.shape[:2]) else (image.shape, image.dtype))
         except ImageError as error:
             return _Loaded(*item, error)
-
-    def _key(self, loaded: _Loaded) -> object | None:
-        image = loaded.image
-        if isinstance(image, RasterImage | ImageError) or self.job.predictor.is_tiled(*image.shape[:2]):
-            return None
-        return image.shape, image.dtype
 
 
 def _about(source: Path, error: ImageError) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unetseg.config import check_choice
 from unetseg.data.images import Pixels
 from unetseg.drawing import topmost
-from unetseg.errors import OptionError
+from unetseg.errors import OptionError, UnetsegError, first_line
 from unetseg.inference.inputs import SUFFIXES_OF, image_name
 from unetseg.inference.legend import Legend
 from unetseg.inference.polygons import PolygonWriter
@@ -82,6 +82,11 @@ class OutputWriter:
         if self._shares is not None:
             self._shares.merge(images)
 
+    def close(self) -> None:
+        """Close what is open, however the run ended."""
+        if self._shares is not None:
+            self._shares.close()
+
     def is_done(self, source: Path, stem: Path) -> bool:
         """Whether all that is to be written for an image is there."""
         kinds = [kind for kind in self.save if kind != "shares"]
@@ -111,7 +116,17 @@ class OutputWriter:
             stem: Its outputs' path below the folder, without suffix.
             image: (H, W, C), uint8 or float32 in [0, 1].
             prediction: What the predictor made of it.
+
+        Raises:
+            UnetsegError: If that can't be written, as on a full disk.
         """
+        try:
+            self._write(source, stem, image, prediction)
+        except OSError as error:  # which often has no file's name
+            reason = error.strerror or first_line(error).rstrip(".")
+            raise UnetsegError(f"the outputs of {source} can't be written to {self.folder}: {reason}.") from error
+
+    def _write(self, source: Path, stem: Path, image: Pixels, prediction: Prediction) -> None:
         classes = prediction.classes
         planes = classes if self.multilabel else classes[None]
         if "overlay" in self.save:
