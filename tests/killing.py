@@ -1,9 +1,11 @@
 """Command lines in processes of their own, which can kill themselves on the way."""
 
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,35 @@ class Killer(pl.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _run(args: list[str], folder: Path, kill: tuple[int, str] | None) -> None:
+@dataclass(frozen=True)
+class Moment:
+    """A file is put into its place by ``atomic_path``.
+
+    Args:
+        count: Which, from 1.
+        after: Whether just behind it, not just before.
+    """
+
+    count: int
+    after: bool = False
+
+    def arm(self) -> None:
+        """End the process there."""
+        replace, left = Path.replace, itertools.count(1)
+
+        def replace_or_die(path: Path, target: Path) -> Path:
+            last = next(left) == self.count
+            if last and not self.after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done = replace(path, target)
+            if last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return done
+
+        Path.replace = replace_or_die  # type: ignore[method-assign]
+
+
+def _run(args: list[str], folder: Path, kill: tuple[int, str] | Moment | None) -> None:
     import torch
 
     from unetseg import cli
@@ -43,7 +73,9 @@ def _run(args: list[str], folder: Path, kill: tuple[int, str] | None) -> None:
 
     torch.set_num_threads(1)
     os.chdir(folder)
-    if kill:
+    if isinstance(kill, Moment):
+        kill.arm()
+    elif kill:
         callbacks = cli.run_callbacks
         cli.run_callbacks = lambda options: [*callbacks(options), Killer(*kill)]
     with (folder / "said.txt").open("a") as said:
@@ -52,7 +84,7 @@ def _run(args: list[str], folder: Path, kill: tuple[int, str] | None) -> None:
         sys.exit(main(args))
 
 
-def run(args: list[str], folder: Path, kill: tuple[int, str] | None = None) -> int:
+def run(args: list[str], folder: Path, kill: tuple[int, str] | Moment | None = None) -> int:
     """Run a command in a folder; return its exit code, below 0 for a signal. What it says is in said.txt."""
     folder.mkdir(parents=True, exist_ok=True)
     process = _CONTEXT.Process(target=_run, args=(args, folder, kill))

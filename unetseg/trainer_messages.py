@@ -39,7 +39,7 @@ def explained() -> Iterator[None]:
         yield
     except MisconfigurationException as error:  # Lightning's word for them
         raise UnetsegError(first_line(error)) from error
-    except (ValueError, RuntimeError) as error:  # which it isn't always
+    except (ValueError, RuntimeError, TypeError) as error:  # which it isn't always
         if isinstance(error, UnetsegError) or not _raised_by_lightning(error):
             raise
         raise UnetsegError(first_line(error)) from error

@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--trainer.accelerator", dest="accelerator", default="auto", metavar="NAME", help="auto, cpu, gpu, ... (auto)")
     devices_help = "processes, each with a device, or which devices: 1,3; auto: all GPUs, else one process (auto)"
-    add("--trainer.devices", dest="devices", default="auto", metavar="N", help=devices_help)
+    add("--trainer.devices", dest="devices", type=_devices, default="auto", metavar="N", help=devices_help)
     add("--trainer.num_nodes", dest="num_nodes", type=_count, default=1, metavar="N", help="machines (1)")
     return parser
 
@@ -135,7 +135,16 @@ def _kinds(text: str) -> list[Save]:
 def _tile(text: str) -> int | Literal["auto"] | None:
     if text in ("auto", "none"):
         return "auto" if text == "auto" else None
-    return _count(text)
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size in pixels, such as 1024, nor auto or none")
+    return int(text)
+
+
+def _devices(text: str) -> str:
+    numbers = text.removesuffix(",").split(",")
+    if text not in ("auto", "-1") and (text == "0" or not all(number.isdecimal() for number in numbers)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, such as 2, nor devices, such as 0,2")
+    return text
 
 
 def _count(text: str) -> int:
