@@ -29,6 +29,7 @@ def gdal(**options: object) -> Iterator[Any]:
         The module rasterio.
     """
     import rasterio
+
     settings = {
         "GDAL_CACHEMAX": CACHE_BYTES,
         "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",  # the folder may hold a million files
