@@ -7,18 +7,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 import tifffile
 from PIL import Image
+from prediction_jobs import make_task, pixels, save, write_image, write_raster
 
 from unetseg.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+PREDICTION = (ROOT / "docs" / "prediction.md").read_text(encoding="utf-8")
 
 
 def commands(text: str) -> list[str]:
@@ -136,6 +139,60 @@ def test_the_options_about_training_exist(capsys: pytest.CaptureFixture[str]) ->
         main(["fit", "--help"])
     known = set(re.findall(r"--[\w.]+", capsys.readouterr().out))
     assert set(re.findall(r"--(?:model|data|run|trainer)\.[\w.]+", TRAINING)) - known == set()
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which a reader of docs/prediction.md types: a trained model, photos and a scene."""
+    (tmp_path / "runs" / "version_0").mkdir(parents=True)
+    save(make_task(encoder_depth=5, decoder_channels=[8] * 5), tmp_path / "runs" / "version_0" / "best.ckpt")
+    for name, size in {"photo.jpg": (35, 49), "photos/a.jpg": (33, 61), "photos/deep/one.jpg": (64, 50)}.items():
+        write_image(tmp_path / name, *size)
+    write_raster(tmp_path / "scene.tif", pixels(71, 66))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_commands_about_prediction_run(photos: Path) -> None:
+    """But for that of two processes."""
+    shown = commands(PREDICTION)
+    assert len(shown) == 6
+    for command in shown:
+        words = shlex.split(command)
+        assert words[:4] == ["python", "-m", "unetseg", "predict"]
+        if "--trainer.devices" not in words:
+            assert main(words[3:]) == 0, command
+    table = re.findall(r"^\| `\w+`.*? \| `(deep/one\..*?)` \|", PREDICTION, re.MULTILINE)
+    named = re.findall(r"`(scene\.(?:overlay\.|probabilities\.)?tiff?)`", PREDICTION)
+    assert (len(table), len(named)) == (4, 3)
+    written = {path.relative_to("masks").as_posix() for path in Path("masks").rglob("*") if path.is_file()}
+    assert {*table, "scene.tif", "scene.geojson", "photo.png", "_shares.jsonl", "_legend.json"} <= written
+
+
+@pytest.mark.slow
+def test_the_command_of_two_processes_runs(photos: Path) -> None:
+    (command,) = (line for line in commands(PREDICTION) if "--trainer.devices" in line)
+    words = [sys.executable, *shlex.split(command)[1:]]
+    done = subprocess.run(words, cwd=photos, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2 of 2 images predicted to masks" in done.stdout
+
+
+def test_the_code_about_prediction_runs(photos: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PREDICTION, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(block, "docs/prediction.md", "exec"), names)
+    assert (names["class_map"].shape, names["class_map"].dtype) == ((35, 49), np.uint8)
+    np.testing.assert_array_equal(names["prediction"].classes, names["class_map"])
+    assert names["prediction"].probabilities.shape == (3, 35, 49)
+
+
+def test_the_options_about_prediction_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    known = set(re.findall(r"--[\w.]+", capsys.readouterr().out))
+    launcher = {"--standalone", "--nproc_per_node", "--nnodes", "--rdzv_backend", "--rdzv_endpoint", "--rdzv_id"}
+    assert set(re.findall(r"--[a-z][\w.]+\b", PREDICTION)) - known == launcher
 
 
 def test_the_code_runs(folder: Path) -> None:
