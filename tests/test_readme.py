@@ -170,7 +170,7 @@ def test_the_commands_about_prediction_run(photos: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_of_two_processes_runs(photos: Path) -> None:
+def test_the_command_of_two_processes_about_prediction_runs(photos: Path) -> None:
     (command,) = (line for line in commands(PREDICTION) if "--trainer.devices" in line)
     words = [sys.executable, *shlex.split(command)[1:]]
     done = subprocess.run(words, cwd=photos, capture_output=True, text=True, timeout=120, check=False)

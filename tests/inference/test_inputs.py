@@ -153,7 +153,7 @@ def test_each_image_has_a_name_for_tables(tmp_path: Path) -> None:
         (["one/" + "x" * 300], "there is no file or folder .*xxx"),
         (["empty"], r"no images in .*empty; image files end in .*\.png"),
         (["one", "two"], "one/a.png and .*two/a.png would write the same mask; predict them into separate folders"),
-        (["out"], r"the mask .*a.png would overwrite an image; give another --output"),
+        (["out"], r"/out is --output, too, where images and masks would mix; give another --output"),
         (["one/a.png", "out/b/a.overlay.jpg", "b.jpg"], r"the mask .*out/_legend.png would overwrite an image"),
         (["pages"], r"out/_legend.PNG would be a folder of masks and a file of its own; rename it"),
         (["_legend"], r"_legend: files named after it would be in the place of others in .*out; rename it"),

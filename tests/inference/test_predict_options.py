@@ -14,8 +14,9 @@ from unetseg import Predictor
 from unetseg.__main__ import main
 from unetseg.errors import OptionError
 
-# The two largest logits of a pixel, or one and 0, may change places where they are nearer than this share of the standard
-# deviation of all logits. Measured here: 0.15 in bfloat16, whose products have 8 bits, and 0.013 in float16, which has 11.
+# The two largest logits of a pixel, or one and 0, may change places where they are nearer than this share of the
+# standard deviation of all logits. Measured here: 0.15 in bfloat16, whose products have 8 bits, and 0.013 in float16,
+# which has 11.
 NEAR = {"bf16-mixed": 0.2, "16-mixed": 0.025}
 
 

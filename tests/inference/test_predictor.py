@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from unetseg import Predictor, UNet
-from unetseg.errors import ImageError, UnetsegError
+from unetseg.errors import ImageError, OptionError, UnetsegError
 
 
 @pytest.fixture
@@ -45,3 +45,33 @@ def test_other_arrays_are_refused(model: UNet, image: np.ndarray) -> None:
 def test_a_device_that_is_not_there_is_explained(model: UNet) -> None:
     with pytest.raises(UnetsegError, match=r"device 'cuda:99' can't be used: .* Give auto, cpu or cuda"):
         Predictor(model, ["a", "b", "c"], device="cuda:99")
+
+
+def test_images_of_one_batch_are_of_one_kind(model: UNet) -> None:
+    predictor = Predictor(model, ["a", "b", "c"], device="cpu")
+    image = np.zeros((40, 60, 3), np.uint8)
+    for other in (np.zeros((40, 60, 3), np.float32), np.zeros((41, 60, 3), np.uint8)):
+        with pytest.raises(ImageError, match=r"images of one batch have one size and one dtype; got \(40, 60, 3\)"):
+            predictor.predict([image, other])
+    assert predictor.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tile": "foo"}, r"tile is 'foo'; it must be a whole number from 1 on \(or \"auto\", or None\)"),
+        ({"tile": 1000.7}, "tile is 1000.7"),
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number from 1 on"),
+        ({"blend": "cosine"}, "blend is 'cosine'; it can be 'gaussian'"),
+        ({"tta": "flip"}, "tta is 'flip'; .* Did you mean 'flips'"),
+        ({"precision": "bf16"}, "precision is 'bf16'; it can be '32-true', 'bf16-mixed', '16-mixed'"),
+    ],
+)
+def test_wrong_options_are_explained(model: UNet, options: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Predictor(model, ["a", "b", "c"], device="cpu", **options)
+
+
+def test_a_small_tile_has_an_overlap_that_it_can_have(model: UNet) -> None:
+    assert Predictor(model, ["a", "b", "c"], device="cpu", tile=256).tiling.overlap == 96
+    assert Predictor(model, ["a", "b", "c"], device="cpu").tiling.overlap == 128

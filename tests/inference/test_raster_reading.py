@@ -217,6 +217,19 @@ def test_other_channels_are_refused_when_it_is_opened(tmp_path: Path) -> None:
         open_raster(path, ImageReader())
 
 
+def test_a_brightness_in_one_band_is_kept_where_nodata_is_one(tmp_path: Path) -> None:
+    values = np.full((3, 40, 50), 90, np.uint8)
+    values[0, :, 20:] = 255  # a saturated red
+    values[:, :10] = 255
+    path = write(tmp_path / "a.tif", values, nodata=255)
+    with opened(path, ImageReader()) as image:
+        part, missing = image.read(0, 0, 40, 50), image.missing(0, 0, 40, 50)
+    assert missing[:10].all()
+    assert not missing[10:].any()
+    np.testing.assert_array_equal(part[10:], values[:, 10:].transpose(1, 2, 0))
+    assert part[:10].max() == 0
+
+
 @pytest.mark.parametrize(
     ("dtype", "nodata"), [("uint8", 0), ("uint16", 65535), ("int16", -9999), ("float32", -9999.0), ("float32", np.nan)]
 )

@@ -214,3 +214,11 @@ def test_blocks_cover_the_image_once_in_rows() -> None:
     assert (seen == 1).all()
     assert places == sorted(places)
     assert len(places) > 4
+
+
+def test_tiles_of_one_length_are_neighbours() -> None:
+    """So that they fill batches: of an axis' tiles, only the last may break off a run."""
+    for length in (1500, 3333, 5000, 10_000):
+        lengths = [end - start for start, end in split_axis(length, Tiling(1024, 128))]
+        assert len({*lengths[:-1]}) <= 2
+        assert sorted(lengths[:-1], reverse=True) == lengths[:-1]

@@ -101,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
         "most rows and columns that the network sees at a time; none: whole images; auto: whole ones while its maps"
     )
     add("--tile", type=_tile, default="auto", metavar="PIXELS", help=f"{tile_help} take 4 GiB, else 1024 (auto)")
-    add("--overlap", type=int, default=128, metavar="PIXELS", help="that neighbouring tiles share (128)")
+    overlap_help = "that neighbouring tiles share, two fifths of a tile at most (128, or as many)"
+    add("--overlap", type=int, metavar="PIXELS", help=overlap_help)
     add("--blend", choices=get_args(Blend), default="gaussian", help="how tiles pass into each other (gaussian)")
     add("--tta", choices=get_args(TTA), default="none", help="mean over mirrored, turned or scaled views (none)")
     add("--batch_size", type=_count, default=1, metavar="N", help="images of one size, or tiles, at a time (1)")

@@ -100,6 +100,8 @@ def _find_images(inputs: Iterable[Path], root: str) -> tuple[dict[str, tuple[str
         images: Iterable[tuple[str, str, str]]
         if os.path.isdir(path):
             top = os.path.realpath(path)
+            if top == root:
+                raise DataError(f"{path} is --output, too, where images and masks would mix; give another --output.")
             images = ((os.path.join(top, name), os.path.join(path, name), name) for name in _walk(path, top, root))
         elif os.path.isfile(path):
             folder, name = os.path.split(path)

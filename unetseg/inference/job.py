@@ -1,5 +1,6 @@
 """A prediction of many files, which Lightning deals to its processes: read, predict and write at one time."""
 
+import errno
 import os
 import time
 from collections import deque
@@ -17,7 +18,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from tqdm import tqdm
 
 from unetseg.data.images import Pixels
-from unetseg.errors import ImageError
+from unetseg.errors import ImageError, OptionError, UnetsegError
 from unetseg.inference.inputs import image_name
 from unetseg.inference.loading import grouped, load_ahead
 from unetseg.inference.outputs import OutputWriter
@@ -27,7 +28,9 @@ from unetseg.inference.raster_reading import RasterImage, open_raster
 __all__ = ["Outcome", "predict_files"]
 
 # a process may have much larger images than another, which then waits for it
-_PATIENCE = timedelta(days=30)
+_PATIENCE = timedelta(days=2)
+_LARGE = 64 * 2**20  # bytes of an image whose outputs are written before the next is predicted
+_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # no image after it can be written
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class _Job(pl.LightningModule):
         self.batch_size, self.threads, self.skip_existing = batch_size, threads, skip_existing
         self.failures: dict[int, str] = {}
         self.written = self.skipped = 0
-        self.pending: deque[Future[None]] = deque()
+        self.pending: deque[tuple[_Loaded, Future[None]]] = deque()
 
     def setup(self, stage: str) -> None:
         """Let the first process decide which files there are, as the folders may be growing."""
@@ -170,9 +173,9 @@ class _Job(pl.LightningModule):
         """
         try:
             self._predict(batch)
-        except ImageError as error:
+        except UnetsegError as error:
             if len(batch) == 1:
-                self.failures[batch[0].number] = _about(batch[0].source, error)
+                self._failed(batch[0], error)
             else:  # together they may be too large
                 for loaded in batch:
                     self.predict_step([loaded], batch_idx)
@@ -191,14 +194,27 @@ class _Job(pl.LightningModule):
         images: list[Any] = [loaded.image for loaded in batch]  # grouped by kind
         predictions = self.predictor.predict(images, probabilities=self.writer.wants_probabilities)
         for loaded, image, prediction in zip(batch, images, predictions, strict=True):
-            self.pending.append(self.writers.submit(self.writer.write, loaded.source, loaded.stem, image, prediction))
-        self._finish(2 * self.threads)
+            writing = self.writers.submit(self.writer.write, loaded.source, loaded.stem, image, prediction)
+            self.pending.append((loaded, writing))
+        self._finish(0 if images[0].nbytes > _LARGE else 2 * self.threads)
 
     def _finish(self, left: int) -> None:
         """Wait until no more than so many writings are under way."""
         while len(self.pending) > left:
-            self.pending.popleft().result()
-            self.written += 1
+            loaded, writing = self.pending.popleft()
+            try:
+                writing.result()
+                self.written += 1
+            except UnetsegError as error:
+                self._failed(loaded, error)
+            except MemoryError:
+                self._failed(loaded, ImageError("there is too little memory to write it; save fewer kinds"))
+
+    def _failed(self, loaded: _Loaded, error: UnetsegError) -> None:
+        """Note what is wrong with an image; but where nothing more can be written, that is the end."""
+        if isinstance(error, OptionError) or getattr(error.__cause__, "errno", None) in _HOPELESS:
+            raise error
+        self.failures[loaded.number] = _about(loaded.source, error)
 
     def on_predict_end(self) -> None:
         """Bring together what became of the files."""
@@ -249,15 +265,18 @@ class _Groups:
         try:
             raster = open_raster(source, predictor.read)
             if raster is not None:
-                if raster.georeference or predictor.is_tiled(raster.height, raster.width):
+                located = raster.georeference or raster.nodata is not None
+                if located or predictor.is_tiled(raster.height, raster.width):
                     return _Loaded(*item, raster)
                 raster.close()
             image = predictor.read(source)
             return _Loaded(*item, image, None if predictor.is_tiled(*image.shape[:2]) else (image.shape, image.dtype))
         except ImageError as error:
             return _Loaded(*item, error)
+        except MemoryError:
+            return _Loaded(*item, ImageError("there is too little memory to read it; read fewer at once (--num_workers 1)"))
 
 
-def _about(source: Path, error: ImageError) -> str:
+def _about(source: Path, error: UnetsegError) -> str:
     text = str(error)
     return text if str(source) in text else f"{source}: {text}"

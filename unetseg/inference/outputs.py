@@ -12,6 +12,7 @@ from unetseg.config import check_choice
 from unetseg.data.images import Pixels
 from unetseg.drawing import topmost
 from unetseg.errors import OptionError, UnetsegError, first_line
+from unetseg.inference.gdal import has_rasterio
 from unetseg.inference.inputs import SUFFIXES_OF, image_name
 from unetseg.inference.legend import Legend
 from unetseg.inference.polygons import PolygonWriter
@@ -47,6 +48,8 @@ class OutputWriter:
             check_choice("save", kind, Save)
         if not save:
             raise OptionError(f"save is empty; it can be any of {', '.join(get_args(Save))}.")
+        if "polygons" in save and not has_rasterio():
+            raise OptionError("polygons need rasterio, which isn't installed: pip install -e '.[raster]'")
         self.folder = folder
         self.save = set(save)
         self.predictor = predictor

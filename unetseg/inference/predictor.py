@@ -30,6 +30,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 """What a network computes in, in Lightning's words: float32; or convolutions and products in bfloat16 or float16."""
 
 AUTO_TILE = 1024
+DEFAULT_OVERLAP = 128
 MEMORY_BUDGET = 4 * 2**30
 """Bytes that the network's maps may take before an image is tiled by itself. Not what this machine has free: the same
 image gives the same mask everywhere."""
@@ -95,7 +96,7 @@ class Predictor:
         precision: "32-true"; or "bf16-mixed" or "16-mixed", which are faster on a GPU.
         tile: Most rows and columns that the network sees at a time; None for whole images; "auto" for whole ones while
             the network's maps take no more than 4 GiB, else 1024.
-        overlap: Rows and columns that neighbouring tiles share, two fifths of a tile at most.
+        overlap: Rows and columns that neighbouring tiles share, two fifths of a tile at most; None for 128, or as many.
         blend: How tiles pass into each other there: "gaussian", "linear", or "none" for a cut in the middle.
         tta: Test-time augmentation, the mean of the probabilities of several views: "none", "flips" (4), "d4" (8: flips
             and turns by quarters), "scales" (3).
@@ -125,7 +126,7 @@ class Predictor:
         colors: Sequence[Color] | None = None,
         precision: Precision = "32-true",
         tile: int | Literal["auto"] | None = "auto",
-        overlap: int = 128,
+        overlap: int | None = None,
         blend: Blend = "gaussian",
         tta: TTA = "none",
         batch_size: int = 1,
@@ -133,8 +134,10 @@ class Predictor:
         check_choice("precision", precision, Precision)
         check_choice("blend", blend, Blend)
         check_choice("tta", tta, TTA)
-        if batch_size < 1:
-            raise OptionError(f"batch_size is {batch_size}; it must be at least 1.")
+        for name, value in {"batch_size": batch_size, "tile": 1 if tile in ("auto", None) else tile}.items():
+            if type(value) is not int or value < 1:
+                hint = ' (or "auto", or None)' if name == "tile" else ""
+                raise OptionError(f"{name} is {value!r}; it must be a whole number from 1 on{hint}.")
         self.classes = tuple(classes)
         self.mode = mode
         self.colors = colors
@@ -142,11 +145,16 @@ class Predictor:
         self.tile = tile
         self.tta = tta
         self.batch_size = batch_size
-        self.tiling = Tiling(AUTO_TILE if tile in ("auto", None) else int(tile), overlap, model.total_stride, blend)
+        stride, side = model.total_stride, AUTO_TILE if tile in ("auto", None) else int(tile)
+        if tile is None:
+            overlap = None
+        if overlap is None:
+            overlap = min(DEFAULT_OVERLAP, 2 * side // 5 // stride * stride)
+        self.tiling = Tiling(side, overlap, stride, blend)
         self.read = ImageReader(model.in_channels, max_value)
         self.in_channels, self.min_size = model.in_channels, model.min_size
-        side = max(model.min_size, 64)
-        example = torch.rand(1, model.in_channels, side + 1, side + 3, generator=torch.Generator().manual_seed(0))
+        least = max(model.min_size, 64)
+        example = torch.rand(1, model.in_channels, least + 1, least + 3, generator=torch.Generator().manual_seed(0))
         example = example.to(model.mean.device)
         self.network = fold_batch_norm(model, example).to(memory_format=torch.channels_last)
         self._measured: dict[tuple[int, int], int] = {}
@@ -216,6 +224,9 @@ class Predictor:
         """
         for image in images:
             self._check(image)
+        if len({(image.shape, image.dtype) for image in images}) > 1:
+            kinds = ", ".join(sorted({f"{image.shape} {image.dtype}" for image in images}))
+            raise ImageError(f"images of one batch have one size and one dtype; got {kinds}.")
         if not images or self.is_tiled(*images[0].shape[:2]):
             return [self._assembled(image, probabilities) for image in images]
         classes, maps = self._classify(images, probabilities)

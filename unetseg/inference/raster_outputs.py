@@ -16,7 +16,7 @@ from unetseg.inference.raster_writing import RasterWriter
 from unetseg.inference.shares import NO_DATA
 
 __all__ = ["write_raster_outputs"]
-_COLUMNS = 1024  # of an overlay that are blended at a time, in float32
+_COLUMNS = 1024  # of the image that are read at a time
 
 
 def write_raster_outputs(
@@ -39,8 +39,8 @@ def write_raster_outputs(
         overlays: File of the image with the classes over it, RGB.
 
     Returns:
-        The classes as they are finished, (planes, h, W) uint8 with ``NO_DATA`` where the image has no data. All files
-        appear at the end, or none.
+        The classes as they are finished, (planes, h, W) uint8 with ``NO_DATA`` where the image has no data. The files
+        appear at the end.
 
     Raises:
         ImageError: If the image is damaged, or doesn't fit the network.
@@ -61,7 +61,7 @@ def write_raster_outputs(
         if overlays is not None:
             overlay_file = files.enter_context(RasterWriter(overlays, raster, bands=3, dtype="uint8"))
         for band in bands(predictor.blocks(raster, probabilities=maps_file is not None), raster.width):
-            _leave_out(band, raster.missing(band.top, 0, band.height, raster.width))
+            _leave_out(band, raster)
             if overlay_file is not None:
                 overlay_file.write(_overlay(raster, band, legend))
             for file, plane in zip(mask_files, band.classes, strict=False):
@@ -71,12 +71,14 @@ def write_raster_outputs(
             yield band.classes
 
 
-def _leave_out(band: Band, missing: NDArray[np.bool_] | None) -> None:
-    if missing is None:
-        return
-    band.classes[:, missing] = NO_DATA
-    if band.probabilities is not None:
-        band.probabilities[:, missing] = np.nan
+def _leave_out(band: Band, raster: RasterImage) -> None:
+    """Mark what has no data; in parts, as the image's bands may be many."""
+    for left in range(0, raster.width if raster.may_miss else 0, _COLUMNS):
+        width = min(_COLUMNS, raster.width - left)
+        missing = raster.missing(band.top, left, band.height, width)
+        band.classes[..., left : left + width][:, missing] = NO_DATA
+        if band.probabilities is not None:
+            band.probabilities[..., left : left + width][:, missing] = np.nan
 
 
 def _overlay(raster: RasterImage, band: Band, legend: Legend) -> NDArray[np.uint8]:

@@ -77,10 +77,10 @@ class RasterImage:
 
     Pixels without data are the file's "nodata" value, NaN, those that the mask inside the file leaves out, and those
     whose alpha is 0 if the network doesn't read alpha. A pixel is missing where all the bands that are read are, as
-    GDAL and rasterio have it: 0 in one band of three is a colour. In ``read`` they are 0, in each band by itself;
-    this and the rounding of JPEG's colours, where GDAL's decoder and Pillow's differ, is all that sets parts apart
-    from the whole. Beside the file, a world file and what GIS programs add to the georeferencing (``.aux.xml``)
-    count; overviews and masks in files of their own are never opened.
+    GDAL and rasterio have it: 0 in one band of three is a colour. In ``read`` they are 0, as is what no brightness can
+    be, such as NaN and -9999, in each band by itself; this and the rounding of JPEG's colours, where GDAL's decoder and
+    Pillow's differ, is all that sets parts apart from the whole. Beside the file, a world file and what GIS programs
+    add to the georeferencing (``.aux.xml``) count; overviews and masks in files of their own are never opened.
 
     Attributes:
         name: path as it was given, for messages.
@@ -100,6 +100,12 @@ class RasterImage:
             self.georeference = Georeference.of(dataset)
             self.nodata: float | None = dataset.nodata
             self.is_cog = dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
+        self._nodata_is_brightness = (
+            header.dtype is not None
+            and header.dtype.kind == "u"
+            and self.nodata is not None
+            and self.nodata <= (reader.max_value or np.iinfo(header.dtype).max)
+        )
         self._alpha = header.last_is_alpha and header.samples in (2, 4)
         self._alpha_is_mask = self._alpha and reader.in_channels in (1, 3)
 
@@ -166,8 +172,9 @@ class RasterImage:
             return bands, None
         colours = bands[..., :-1] if self._alpha_is_mask else bands
         absent = _without_data(colours, self.nodata)
-        colours[absent] = 0
         missing: NDArray[np.bool_] = np.all(absent, axis=-1)
+        # in one band of a pixel with data, 0 or 255 are a brightness; -9999 and NaN are none in any
+        colours[missing if self._nodata_is_brightness else absent] = 0
         if mask is not None:
             missing = missing | (mask == 0)
         if self._alpha_is_mask:

@@ -84,7 +84,9 @@ def split_axis(length: int, tiling: Tiling) -> list[tuple[int, int]]:
         return [(0, length)]
     own = length - tiling.overlap
     count = ceil(own / (tiling.tile - tiling.overlap))
-    starts = [ceil(i * own / count / tiling.stride) * tiling.stride for i in range(count)]
+    # the longer ones first, so that neighbours are mostly of one length and go into one batch
+    steps, longer = divmod(ceil(own / tiling.stride), count)
+    starts = [(i * steps + min(i, longer)) * tiling.stride for i in range(count)]
     return list(zip(starts, [*(start + tiling.overlap for start in starts[1:]), length], strict=True))
 
 
