@@ -150,8 +150,10 @@ def test_several_classes_a_pixel_learn_on_their_own() -> None:
     assert (task.val_scores.compute()["iou"] > 0.9).all()
 
 
-@pytest.mark.parametrize("mode", ["multiclass", "binary", "multilabel"])
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    ("mode", "precision"),
+    [("multiclass", "32-true"), ("binary", "32-true"), ("multilabel", "32-true"), ("multiclass", "bf16-mixed")],
+)
 def test_trainer_command_and_predictor_give_the_same_classes(
     squares: Path, tmp_path: Path, mode: str, precision: str
 ) -> None:
