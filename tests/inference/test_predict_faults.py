@@ -143,6 +143,17 @@ def test_memory_that_is_not_enough_costs_one_image(
     assert predict(tmp_path / "in", checkpoint, tmp_path / "other", "--batch_size=1") == 1
 
 
+def test_an_image_that_cannot_be_written_costs_no_other(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        write_image(tmp_path / "in" / name)
+    (tmp_path / "out" / "b.png" / "full").mkdir(parents=True)
+    assert predict(tmp_path / "in", checkpoint, tmp_path / "out") == 1
+    assert "b.png can't be written to" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "out").glob("?.png") if path.is_file()} == {"a.png", "c.png"}
+
+
 def test_a_disk_that_is_full_is_one_line(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,8 +187,13 @@ class _Job(pl.LightningModule):
             raise first.image
         if isinstance(first.image, RasterImage):
             self._finish(0)  # so that what is kept is one image's
-            with first.image:
-                self.writer.write_raster(first.source, first.stem, first.image)
+            # of its rows, as it may take hours
+            quiet = None if self.trainer.is_global_zero else True
+            with (
+                first.image,
+                tqdm(total=first.image.height, desc=first.source.name, unit="row", leave=False, disable=quiet) as bar,
+            ):
+                self.writer.write_raster(first.source, first.stem, first.image, bar.update)
             self.written += 1
             return
         images: list[Any] = [loaded.image for loaded in batch]  # grouped by kind
@@ -208,7 +213,7 @@ class _Job(pl.LightningModule):
             except UnetsegError as error:
                 self._failed(loaded, error)
             except MemoryError:
-                self._failed(loaded, ImageError("there is too little memory to write it; save fewer kinds"))
+                self._failed(loaded, ImageError("too little memory to write it; --save less."))
 
     def _failed(self, loaded: _Loaded, error: UnetsegError) -> None:
         """Note what is wrong with an image; but where nothing more can be written, that is the end."""
@@ -274,7 +279,7 @@ class _Groups:
         except ImageError as error:
             return _Loaded(*item, error)
         except MemoryError:
-            return _Loaded(*item, ImageError("there is too little memory to read it; read fewer at once (--num_workers 1)"))
+            return _Loaded(*item, ImageError("too little memory to read it; read fewer at once (--num_workers 1)."))
 
 
 def _about(source: Path, error: UnetsegError) -> str:

@@ -1,6 +1,6 @@
 """What prediction leaves behind for an image: masks and, if wanted, an overlay, probabilities, polygons, shares."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal, get_args
@@ -149,13 +149,16 @@ class OutputWriter:
         self._count(counter, planes)
         self._add_shares(source, stem, image.shape[0], image.shape[1], counter)
 
-    def write_raster(self, source: Path, stem: Path, raster: RasterImage) -> None:
+    def write_raster(
+        self, source: Path, stem: Path, raster: RasterImage, on_rows: Callable[[int], object] | None = None
+    ) -> None:
         """Predict an image that is read by windows, and write what belongs to it.
 
         Args:
             source: Its file.
             stem: As above.
             raster: The image.
+            on_rows: Told how many rows more are done.
 
         Raises:
             ImageError: If it is damaged, or doesn't fit the network.
@@ -174,6 +177,8 @@ class OutputWriter:
                 overlays=self._path("overlay", stem, raster=True) if "overlay" in self.save else None,
             ):
                 self._count(counter, planes)
+                if on_rows is not None:
+                    on_rows(planes.shape[1])
             if "polygons" in self.save:
                 with PolygonWriter(self._path("polygons", stem)) as polygons:
                     for path, names in zip(masks, self.legend.mask_names, strict=True):
