@@ -14,6 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from unetseg import Predictor
 from unetseg.drawing import overlay, topmost
+from unetseg.inference.predictor import Prediction
 
 ALL = "--save=mask,overlay,probabilities,polygons,shares"
 PLACE = {"crs": "EPSG:32633", "transform": NORTH_UP}
@@ -212,3 +213,24 @@ def test_what_is_asked_for_alone_is_the_same_and_alone(
     found = {path.relative_to(tmp_path / "one").as_posix() for path in (tmp_path / "one").rglob("*") if path.is_file()}
     assert found == own | {"_legend.json", "_legend.png"}
     assert all((tmp_path / "all" / name).read_bytes() == (tmp_path / "one" / name).read_bytes() for name in own)
+
+
+def test_small_scenes_are_predicted_together(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        scene = np.roll(pixels(45, 62), 7 * number, axis=1)
+        write_raster(tmp_path / "in" / f"{number}.tif", scene, nodata=0 if number % 2 else None)
+    together = []
+    original = Predictor.predict
+
+    def counting(self: Predictor, images: list[np.ndarray], **options: Any) -> list[Prediction]:
+        together.append(len(images))
+        return original(self, images, **options)
+
+    assert predict(tmp_path / "in", checkpoint, tmp_path / "one", "--save=mask,shares") == 0
+    monkeypatch.setattr(Predictor, "predict", counting)
+    assert predict(tmp_path / "in", checkpoint, tmp_path / "four", "--save=mask,shares", "--batch_size=4") == 0
+    assert together == [4, 1]
+    for number in range(5):
+        (expected, profile), (got, other) = (read_raster(tmp_path / name / f"{number}.tif") for name in ("one", "four"))
+        assert profile == other
+        assert np.mean(expected != got) < 0.001

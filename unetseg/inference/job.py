@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
@@ -22,7 +23,7 @@ from unetseg.errors import ImageError, OptionError, UnetsegError
 from unetseg.inference.inputs import image_name
 from unetseg.inference.loading import grouped, load_ahead
 from unetseg.inference.outputs import OutputWriter
-from unetseg.inference.predictor import Predictor
+from unetseg.inference.predictor import Block, Prediction, Predictor
 from unetseg.inference.raster_reading import RasterImage, open_raster
 
 __all__ = ["Outcome", "predict_files"]
@@ -113,13 +114,23 @@ def _several(options: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A file as it was found; those of one ``kind`` can be predicted together, those of None alone."""
+    """A file as it was found.
+
+    Attributes:
+        number: Place in the plan.
+        source: The file.
+        stem: Its outputs' path, without suffix.
+        image: Its pixels; or itself, to be read by windows; or what is wrong with it.
+        kind: Equal for images that can be predicted together; None for one that stays alone.
+        raster: What gives its outputs their coordinates.
+    """
 
     number: int
     source: Path
     stem: Path
     image: Pixels | RasterImage | ImageError
     kind: object | None = None
+    raster: RasterImage | None = None
 
 
 class _Job(pl.LightningModule):
@@ -179,6 +190,7 @@ class _Job(pl.LightningModule):
             else:  # together they may be too large
                 for loaded in batch:
                     self.predict_step([loaded], batch_idx)
+        self._finish(0 if sum(_bytes(loaded.image) for loaded in batch) > _LARGE else 2 * self.threads)
         return len(batch)
 
     def _predict(self, batch: list[_Loaded]) -> None:
@@ -193,15 +205,22 @@ class _Job(pl.LightningModule):
                 first.image,
                 tqdm(total=first.image.height, desc=first.source.name, unit="row", leave=False, disable=quiet) as bar,
             ):
-                self.writer.write_raster(first.source, first.stem, first.image, bar.update)
+                blocks = self.predictor.blocks(first.image, probabilities=self.writer.wants_probabilities)
+                self.writer.write_raster(first.source, first.stem, first.image, blocks, bar.update)
             self.written += 1
             return
         images: list[Any] = [loaded.image for loaded in batch]  # grouped by kind
         predictions = self.predictor.predict(images, probabilities=self.writer.wants_probabilities)
         for loaded, image, prediction in zip(batch, images, predictions, strict=True):
-            writing = self.writers.submit(self.writer.write, loaded.source, loaded.stem, image, prediction)
-            self.pending.append((loaded, writing))
-        self._finish(0 if images[0].nbytes > _LARGE else 2 * self.threads)
+            self.pending.append((loaded, self.writers.submit(self._write, loaded, image, prediction)))
+
+    def _write(self, loaded: _Loaded, image: Pixels, prediction: Prediction) -> None:
+        if loaded.raster is None:
+            self.writer.write(loaded.source, loaded.stem, image, prediction)
+            return
+        with loaded.raster:
+            blocks = [Block(prediction.classes, prediction.probabilities)]
+            self.writer.write_raster(loaded.source, loaded.stem, loaded.raster, blocks)
 
     def _finish(self, left: int) -> None:
         """Wait until no more than so many writings are under way."""
@@ -219,6 +238,8 @@ class _Job(pl.LightningModule):
         """Note what is wrong with an image; but where nothing more can be written, that is the end."""
         if isinstance(error, OptionError) or getattr(error.__cause__, "errno", None) in _HOPELESS:
             raise error
+        if loaded.raster is not None:
+            loaded.raster.close()
         self.failures[loaded.number] = _about(loaded.source, error)
 
     def on_predict_end(self) -> None:
@@ -270,9 +291,11 @@ class _Groups:
         try:
             raster = open_raster(source, predictor.read)
             if raster is not None:
-                located = raster.georeference or raster.nodata is not None
-                if located or predictor.is_tiled(raster.height, raster.width):
+                if predictor.is_tiled(raster.height, raster.width):
                     return _Loaded(*item, raster)
+                if raster.georeference or raster.nodata is not None:
+                    image = raster.read(0, 0, raster.height, raster.width)
+                    return _Loaded(*item, image, (image.shape, image.dtype), raster)
                 raster.close()
             image = predictor.read(source)
             return _Loaded(*item, image, None if predictor.is_tiled(*image.shape[:2]) else (image.shape, image.dtype))
@@ -280,6 +303,10 @@ class _Groups:
             return _Loaded(*item, error)
         except MemoryError:
             return _Loaded(*item, ImageError("too little memory to read it; read fewer at once (--num_workers 1)."))
+
+
+def _bytes(image: Pixels | RasterImage | ImageError) -> int:
+    return image.nbytes if isinstance(image, np.ndarray) else 0
 
 
 def _about(source: Path, error: UnetsegError) -> str:

@@ -1,6 +1,6 @@
 """What prediction leaves behind for an image: masks and, if wanted, an overlay, probabilities, polygons, shares."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,7 +16,7 @@ from unetseg.inference.gdal import has_rasterio
 from unetseg.inference.inputs import SUFFIXES_OF, image_name
 from unetseg.inference.legend import Legend
 from unetseg.inference.polygons import PolygonWriter
-from unetseg.inference.predictor import Prediction, Predictor
+from unetseg.inference.predictor import Block, Prediction, Predictor
 from unetseg.inference.raster_outputs import write_raster_outputs
 from unetseg.inference.raster_reading import RasterImage
 from unetseg.inference.shares import ClassCounter, SharesFile
@@ -52,7 +52,6 @@ class OutputWriter:
             raise OptionError("polygons need rasterio, which isn't installed: pip install -e '.[raster]'")
         self.folder = folder
         self.save = set(save)
-        self.predictor = predictor
         self.multilabel = predictor.mode == "multilabel"
         self.legend = Legend.of(predictor.classes, predictor.colors, multilabel=self.multilabel)
         self._shares: SharesFile | None = None
@@ -123,9 +122,15 @@ class OutputWriter:
         Raises:
             UnetsegError: If that can't be written, as on a full disk.
         """
-        try:
+        with self._named(source):
             self._write(source, stem, image, prediction)
-        except OSError as error:  # which often has no file's name
+
+    @contextmanager
+    def _named(self, source: Path) -> Iterator[None]:
+        """Say which image's outputs can't be written, as errors of files often have no name."""
+        try:
+            yield
+        except OSError as error:
             reason = error.strerror or first_line(error).rstrip(".")
             raise UnetsegError(f"the outputs of {source} can't be written to {self.folder}: {reason}.") from error
 
@@ -150,19 +155,37 @@ class OutputWriter:
         self._add_shares(source, stem, image.shape[0], image.shape[1], counter)
 
     def write_raster(
-        self, source: Path, stem: Path, raster: RasterImage, on_rows: Callable[[int], object] | None = None
+        self,
+        source: Path,
+        stem: Path,
+        raster: RasterImage,
+        blocks: Iterable[Block],
+        on_rows: Callable[[int], object] | None = None,
     ) -> None:
-        """Predict an image that is read by windows, and write what belongs to it.
+        """Write what belongs to an image with coordinates, or one that is read by windows, as its parts are predicted.
 
         Args:
             source: Its file.
             stem: As above.
             raster: The image.
+            blocks: What the predictor makes of it, as ``Predictor.blocks`` gives it.
             on_rows: Told how many rows more are done.
 
         Raises:
             ImageError: If it is damaged, or doesn't fit the network.
+            UnetsegError: If something can't be written.
         """
+        with self._named(source):
+            self._write_raster(source, stem, raster, blocks, on_rows)
+
+    def _write_raster(
+        self,
+        source: Path,
+        stem: Path,
+        raster: RasterImage,
+        blocks: Iterable[Block],
+        on_rows: Callable[[int], object] | None,
+    ) -> None:
         counter = ClassCounter(self.legend.classes, multilabel=self.multilabel)
         with ExitStack() as files:
             masks = self._paths("mask", stem, SUFFIXES_OF["mask"][1])
@@ -170,7 +193,7 @@ class OutputWriter:
                 masks = [files.enter_context(_passing(path)) for path in masks] if "polygons" in self.save else []
             for planes in write_raster_outputs(
                 raster,
-                self.predictor,
+                blocks,
                 self.legend,
                 masks=masks,
                 probabilities=self._path("probabilities", stem, raster=True) if self.wants_probabilities else None,

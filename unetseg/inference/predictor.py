@@ -1,10 +1,9 @@
 """The one implementation of prediction: an image in, its classes out."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,10 +20,11 @@ from unetseg.errors import ImageError, OptionError, UnetsegError
 from unetseg.inference.augmentation import TTA, mean_of_views
 from unetseg.inference.folding import fold_batch_norm
 from unetseg.inference.memory import peak_activation_bytes
-from unetseg.inference.tiling import Blend, BlendedTiles, Tile, Tiling
+from unetseg.inference.sources import ArraySource, ImageSource, read_tiles
+from unetseg.inference.tiling import Blend, BlendedTiles, Tiling
 from unetseg.model import UNet
 
-__all__ = ["Block", "ImageSource", "Precision", "Prediction", "Predictor"]
+__all__ = ["Block", "Precision", "Prediction", "Predictor"]
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 """What a network computes in, in Lightning's words: float32; or convolutions and products in bfloat16 or float16."""
@@ -37,21 +37,6 @@ image gives the same mask everywhere."""
 
 _ALWAYS_WHOLE = 2**20  # pixels, for which no network's memory is measured
 _DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-
-
-class ImageSource(Protocol):
-    """An image that is read by windows."""
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-
-    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
-        """A window (height, width, C), uint8 in 0..255 or float32 in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +246,7 @@ class Predictor:
             yield Block(whole.classes, whole.probabilities)
             return
         tiles = BlendedTiles(source.height, source.width, self.tiling)
-        for group, windows in _read_ahead(source, _batched(tiles, self.batch_size)):
+        for group, windows in read_tiles(source, tiles, self.batch_size):
             for window in windows:
                 self._check(window)
             for tile, maps in zip(group, self._probabilities(self._batch(windows)), strict=True):
@@ -311,7 +296,7 @@ class Predictor:
         size = image.shape[:2]
         classes = np.empty((len(self.classes), *size) if self.mode == "multilabel" else size, np.uint8)
         maps = np.empty((len(self.classes), *size), np.float32) if probabilities else None
-        for block in self.blocks(_ArraySource(image), probabilities=probabilities):
+        for block in self.blocks(ArraySource(image), probabilities=probabilities):
             height, width = block.classes.shape[-2:]
             place = (..., slice(block.top, block.top + height), slice(block.left, block.left + width))
             classes[place] = block.classes
@@ -356,46 +341,6 @@ class Predictor:
         if self.precision == "16-mixed" and not logits.isfinite().all():
             raise OptionError("float16 overflows in this network; use precision bf16-mixed or 32-true.")
         return logits
-
-
-class _ArraySource:
-    """An image in memory, as a source of windows."""
-
-    def __init__(self, image: Pixels) -> None:
-        self.image = image
-        self.height, self.width = image.shape[:2]
-
-    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
-        return self.image[top : top + height, left : left + width]
-
-
-def _batched(tiles: Iterable[Tile], batch_size: int) -> Iterator[list[Tile]]:
-    """Neighbours of one size together."""
-    group: list[Tile] = []
-    for tile in tiles:
-        if group and (len(group) == batch_size or tile.shape != group[0].shape):
-            yield group
-            group = []
-        group.append(tile)
-    if group:
-        yield group
-
-
-def _read_ahead(source: ImageSource, groups: Iterable[list[Tile]]) -> Iterator[tuple[list[Tile], list[Pixels]]]:
-    """Windows of each group, which are read while the network is at work on those before."""
-
-    def windows(group: list[Tile]) -> list[Pixels]:
-        return [source.read(tile.rows[0], tile.columns[0], *tile.shape) for tile in group]
-
-    with ThreadPoolExecutor(1, thread_name_prefix="windows") as reader:
-        before = None
-        for group in groups:
-            job = group, reader.submit(windows, group)
-            if before is not None:
-                yield before[0], before[1].result()
-            before = job
-        if before is not None:
-            yield before[0], before[1].result()
 
 
 def _colors(data_settings: Mapping[str, Any]) -> list[Color] | None:

@@ -1,6 +1,6 @@
-"""Outputs of an image that is read by windows, which are written by rows as they are finished."""
+"""Outputs of an image that has coordinates or is read by windows, which are written by rows as these are finished."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unetseg.drawing import overlay, topmost
 from unetseg.inference.bands import Band, bands
 from unetseg.inference.legend import Legend
-from unetseg.inference.predictor import Predictor
+from unetseg.inference.predictor import Block
 from unetseg.inference.raster_reading import RasterImage
 from unetseg.inference.raster_writing import RasterWriter
 from unetseg.inference.shares import NO_DATA
@@ -21,18 +21,18 @@ _COLUMNS = 1024  # of the image that are read at a time
 
 def write_raster_outputs(
     raster: RasterImage,
-    predictor: Predictor,
+    blocks: Iterable[Block],
     legend: Legend,
     *,
     masks: list[Path],
     probabilities: Path | None = None,
     overlays: Path | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Predict an image, and write TIFFs that lie where it does; without data where it has none.
+    """Write TIFFs of an image that lie where it does, without data where it has none.
 
     Args:
         raster: The image.
-        predictor: What predicts.
+        blocks: What it shows, as ``Predictor.blocks`` gives it.
         legend: What the masks' values mean.
         masks: File of each mask, one for each of the legend's ``mask_colors``; or none.
         probabilities: File of the probabilities, float16, a band for each class.
@@ -60,7 +60,7 @@ def write_raster_outputs(
             )
         if overlays is not None:
             overlay_file = files.enter_context(RasterWriter(overlays, raster, bands=3, dtype="uint8"))
-        for band in bands(predictor.blocks(raster, probabilities=maps_file is not None), raster.width):
+        for band in bands(blocks, raster.width):
             _leave_out(band, raster)
             if overlay_file is not None:
                 overlay_file.write(_overlay(raster, band, legend))
