@@ -8,9 +8,10 @@ On a GPU: throughput with --device gpu --precision bf16-mixed --batch_size 8.
 
 throughput: all of the job behind `predict` (read, decode, predict, encode, write) against a loop of forwards of the
 same folded network over the same images, which lie in memory as tensors; both take turns, and the ratio is the median
-of the repetitions'. scale: seconds and resident memory of `predict`, each in a process of its own, for GeoTIFFs of 4
-times the pixels each. tiles: the share of pixels whose class tiles change, over all pixels and within 16 pixels of the
-tiles' seams.
+of the repetitions'. Masks of random weights are noise, which takes PNG several times as long as others; those of a
+checkpoint (--ckpt_path, with its encoder's name) are such as people see. scale: seconds and resident memory of
+`predict`, each in a process of its own, for GeoTIFFs of 4 times the pixels each. tiles: the share of pixels whose class
+tiles change, over all pixels and within 16 pixels of the tiles' seams.
 """
 
 import argparse
@@ -57,7 +58,10 @@ def throughput(args: argparse.Namespace) -> dict[str, Any]:
     device = "cuda" if args.device == "gpu" else "cpu"
     results = {}
     for encoder in args.encoders:
-        predictor = Predictor(network(encoder), CLASSES, device=device, precision=args.precision)
+        if args.ckpt_path:
+            predictor = Predictor.from_checkpoint(args.ckpt_path, device=device, precision=args.precision)
+        else:
+            predictor = Predictor(network(encoder), CLASSES, device=device, precision=args.precision)
         images = [predictor.read(path) for path in sources]
         batches = [predictor._batch(images[i : i + args.batch_size]) for i in range(0, len(images), args.batch_size)]
         runs = {

