@@ -14,7 +14,8 @@ from small_jobs import TINY
 
 from unetseg import Predictor, UNet
 from unetseg.__main__ import main
-from unetseg.inference.outputs import MaskWriter
+from unetseg.inference.outputs import OutputWriter
+from unetseg.inference.predictor import Prediction
 
 BEST = "runs/version_0/best.ckpt"
 
@@ -87,14 +88,12 @@ def test_a_mask_for_each_class(squares: Path) -> None:
 def test_each_class_has_a_folder_of_its_own(tmp_path: Path) -> None:
     names = ["c+", "c/", "c:", "C_", "..", "night.time"]
     predictor = Predictor(UNet(encoder_depth=3, classes=len(names)), names, mode="multilabel", device="cpu")
-    writer = MaskWriter(tmp_path / "out", predictor)
-    assert writer.class_folders == ["c+", "c_", "c__2", "C__3", "_", "night.time"]
-    writer.write(tmp_path / "out/a.png", np.zeros((3, 5, 3), np.uint8), np.eye(6, 15, dtype=np.uint8).reshape(6, 3, 5))
-    for i, folder in enumerate(writer.class_folders):
-        assert (
-            np.asarray(Image.open(tmp_path / "out" / folder / "a.png")).reshape(-1).tolist()
-            == np.eye(6, 15)[i].tolist()
-        )
+    writer = OutputWriter(tmp_path / "out", predictor)
+    assert writer.legend.folders == ("c+", "c_", "c__2", "C__3", "_", "night.time")
+    planes = np.eye(6, 15, dtype=np.uint8).reshape(6, 3, 5)
+    writer.write(Path("a.jpg"), Path("a"), np.zeros((3, 5, 3), np.uint8), Prediction(planes))
+    for folder, plane in zip(writer.legend.folders, planes, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / folder / "a.png")), plane)
 
 
 def coco_of(masks: Path, split: str) -> dict[str, object]:

@@ -108,7 +108,13 @@ ENCODER_NORMS = {
 }
 
 
-@pytest.mark.parametrize(("encoder", "left"), ENCODER_NORMS.items())
+@pytest.mark.parametrize(
+    ("encoder", "left"),
+    [
+        pytest.param(encoder, left, marks=[] if i < 3 else pytest.mark.slow)
+        for i, (encoder, left) in enumerate(ENCODER_NORMS.items())
+    ],
+)
 def test_encoders_of_several_families(encoder: str, left: int) -> None:
     torch.manual_seed(0)
     model = randomized(UNet(encoder, classes=3, decoder_channels=[16, 8, 8, 8, 8]))
