@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
+from prediction_jobs import save
 
 from unetseg.checkpoint import read_checkpoint
 from unetseg.config import UpsampleOptions
@@ -13,15 +13,6 @@ from unetseg.errors import CheckpointError
 from unetseg.task import SegmentationTask
 
 pytestmark = pytest.mark.filterwarnings("ignore:decoder stages")  # kernels of all kinds are stored
-
-
-def save(task: SegmentationTask, path: Path) -> Path:
-    """A checkpoint made from Python, without the command line."""
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    trainer.strategy.connect(task)
-    task.trainer = trainer
-    trainer.save_checkpoint(path, weights_only=True)
-    return path
 
 
 @pytest.fixture
