@@ -17,6 +17,7 @@ from small_jobs import TINY
 
 from unetseg import Predictor
 from unetseg.__main__ import main
+from unetseg.checkpoint import read_checkpoint
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 BEST, LAST = "runs/version_0/best.ckpt", "runs/version_0/last.ckpt"
@@ -272,7 +273,7 @@ def test_a_run_begins_from_other_weights(squares: Path, capsys: pytest.CaptureFi
     one, two = content(BEST)["state_dict"], content("runs/version_1/last.ckpt")["state_dict"]
     assert torch.equal(one["model.encoder.conv1.weight"], two["model.encoder.conv1.weight"])
     assert torch.equal(one["model.head.weight"], two["model.head.weight"][[1, 0]])
-    Predictor.from_checkpoint(BEST, device="cpu").model.save_pretrained("saved")
+    read_checkpoint(BEST).build_model().save_pretrained("saved")
     fit(squares, "--model.init_from=saved", *nothing)
     assert "init_from saved/model.safetensors: 162 of 162 tensors" in capsys.readouterr().out
     assert torch.equal(one["model.head.weight"], content("runs/version_2/last.ckpt")["state_dict"]["model.head.weight"])
