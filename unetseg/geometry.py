@@ -19,6 +19,7 @@ from unetseg.errors import AlignmentError
 __all__ = [
     "Rounding",
     "bias_only_rows",
+    "ceil_div",
     "classify_rounding",
     "conv_transpose_output_size",
     "filling_kernel",
@@ -33,6 +34,18 @@ __all__ = [
 
 Rounding = Literal["up", "down", "any"]
 """How a strided encoder stage rounds: L = ceil(T / s) is "up", L = floor(T / s) is "down", not known is "any"."""
+
+
+def ceil_div(n: int, s: int) -> int:
+    """``n / s`` rounded up, of positive integers.
+
+    Python's idiom -(-n // s) has another result in an ONNX graph, whose division rounds towards zero.
+
+    Example:
+        >>> ceil_div(6, 2), ceil_div(7, 2)
+        (3, 4)
+    """
+    return (n + s - 1) // s
 
 
 def conv_transpose_output_size(n: int, k: int, s: int = 1, p: int = 0, d: int = 1, output_padding: int = 0) -> int:

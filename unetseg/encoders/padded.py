@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unetseg.errors import EncoderError
+from unetseg.geometry import ceil_div
 from unetseg.nn.upsample.alignment import crop_to, traces_a_graph
 
 __all__ = ["PaddedEncoder"]
@@ -47,7 +48,8 @@ class PaddedEncoder(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Feature maps (N, C_i, ceil(H / strides[i]), ceil(W / strides[i])) of an image (N, C, H, W)."""
         height, width = image.shape[-2:]
-        padded = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple))
+        right, bottom = (ceil_div(side, self.multiple) * self.multiple - side for side in (width, height))
+        padded = F.pad(image, (0, right, 0, bottom))
         features = self.encoder(padded)
         if len(features) != len(self.strides):
             raise EncoderError(
@@ -60,12 +62,12 @@ class PaddedEncoder(nn.Module):
         ]
 
     def _crop(self, feature: Tensor, stride: int, padded: Sequence[int], size: Sequence[int]) -> Tensor:
-        expected = [-(-side // stride) for side in padded]
+        expected = [ceil_div(side, stride) for side in padded]
         # a map without content is of no size that counts
         if feature.shape[1] and not traces_a_graph() and list(feature.shape[-2:]) != expected:
             raise EncoderError(
                 f"from a padded image of {tuple(padded)} the encoder gave a feature map of "
                 f"{tuple(feature.shape[-2:])}; of stride {stride}, {tuple(expected)} was expected."
             )
-        height, width = (-(-side // stride) for side in size)
+        height, width = (ceil_div(side, stride) for side in size)
         return crop_to(feature, height, width)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unetseg.config import BlockOptions, UpsampleOptions, per_stage
 from unetseg.errors import AlignmentError
-from unetseg.geometry import Rounding, reachable_sizes, skip_sizes
+from unetseg.geometry import Rounding, ceil_div, reachable_sizes, skip_sizes
 from unetseg.nn.upsample.alignment import Aligned, IntOrPair
 
 __all__ = ["Stages", "check_decoder_channels", "check_reach", "plan_stages", "stage_options"]
@@ -99,7 +99,8 @@ class Stages:
         stride = self.ratios[stage]
         # sym_min: sizes may be symbols of an exported graph
         return [
-            torch.sym_min(-(-side // remaining), stride * n + stride - 1) for n, side in zip(sides, wanted, strict=True)
+            torch.sym_min(ceil_div(side, remaining), stride * n + stride - 1)
+            for n, side in zip(sides, wanted, strict=True)
         ]
 
 
