@@ -38,6 +38,7 @@ from unetseg.data.synthetic import SyntheticScenes
 from unetseg.inference.inputs import plan_outputs
 from unetseg.inference.job import predict_files
 from unetseg.inference.outputs import OutputWriter
+from unetseg.inference.pipeline import FilePipeline
 from unetseg.inference.tiling import split_axis
 from unetseg.trainer_messages import quieten
 
@@ -89,17 +90,13 @@ def end_to_end(predictor: Predictor, sources: list[Path], args: argparse.Namespa
     """Seconds of the whole job, from files to masks."""
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_outputs(sources, Path(folder) / "masks")
-        writer = OutputWriter(Path(folder) / "masks", predictor)
+        writer = OutputWriter(Path(folder) / "masks", predictor.description)
         start = time.perf_counter()
-        outcome = predict_files(
-            predictor,
-            writer,
-            plan,
-            batch_size=args.batch_size,
-            threads=args.threads,
-            skip_existing=False,
-            trainer_options={"accelerator": args.device, "devices": 1, "num_nodes": 1},
+        pipeline = FilePipeline(
+            predictor, writer, plan, batch_size=args.batch_size, threads=args.threads, skip_existing=False
         )
+        options = {"accelerator": args.device, "devices": 1, "num_nodes": 1}
+        outcome = predict_files(predictor, pipeline, trainer_options=options)
         taken = time.perf_counter() - start
     assert outcome is not None
     assert outcome.written == len(sources)
@@ -161,14 +158,13 @@ def one(args: argparse.Namespace) -> dict[str, Any]:
     """Predict one image; the process's own peak of resident memory."""
     quieten()
     predictor = Predictor(network(args.encoder), CLASSES, device="cpu")
-    writer = OutputWriter(args.masks, predictor)
+    writer = OutputWriter(args.masks, predictor.description)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     options = {"accelerator": "cpu", "devices": 1, "num_nodes": 1}
     plan = plan_outputs([args.source], args.masks)
     start, start_cpu = time.perf_counter(), time.process_time()
-    outcome = predict_files(
-        predictor, writer, plan, batch_size=1, threads=1, skip_existing=False, trainer_options=options
-    )
+    pipeline = FilePipeline(predictor, writer, plan, batch_size=1, threads=1, skip_existing=False)
+    outcome = predict_files(predictor, pipeline, trainer_options=options)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
     assert outcome is not None
     assert outcome.failures == []

@@ -15,7 +15,7 @@ from small_jobs import TINY
 from unetseg import Predictor, UNet
 from unetseg.__main__ import main
 from unetseg.inference.outputs import OutputWriter
-from unetseg.inference.predictor import Prediction
+from unetseg.inference.prediction import Prediction
 
 BEST = "runs/version_0/best.ckpt"
 
@@ -88,7 +88,7 @@ def test_a_mask_for_each_class(squares: Path) -> None:
 def test_each_class_has_a_folder_of_its_own(tmp_path: Path) -> None:
     names = ["c+", "c/", "c:", "C_", "..", "night.time"]
     predictor = Predictor(UNet(encoder_depth=3, classes=len(names)), names, mode="multilabel", device="cpu")
-    writer = OutputWriter(tmp_path / "out", predictor)
+    writer = OutputWriter(tmp_path / "out", predictor.description)
     assert writer.legend.folders == ("c+", "c_", "c__2", "C__3", "_", "night.time")
     planes = np.eye(6, 15, dtype=np.uint8).reshape(6, 3, 5)
     writer.write(Path("a.jpg"), Path("a"), np.zeros((3, 5, 3), np.uint8), Prediction(planes))

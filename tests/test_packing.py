@@ -75,7 +75,7 @@ def test_shards_bring_what_masks_mean(squares: Path) -> None:
         Image.fromarray(colours[np.asarray(Image.open(path))]).save(path)
     assert pack(squares, "--data.classes={background: [70, 130, 180], square: [128, 64, 128]}") == 0
     assert main(["fit", "--data.shards=shards", "--trainer.max_epochs=1", *TINY]) == 0
-    assert Predictor.from_checkpoint(BEST, device="cpu").colors == [(70, 130, 180), (128, 64, 128)]
+    assert Predictor.from_checkpoint(BEST, device="cpu").colors == ((70, 130, 180), (128, 64, 128))
     assert main(["test", f"--ckpt_path={BEST}"]) == 0
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Merge",
     "Mode",
     "Norm",
+    "Precision",
     "UpsampleInit",
     "UpsampleMethod",
     "UpsampleOptions",
@@ -39,6 +40,8 @@ DecoderName = Literal["unet", "unetplusplus"]
 HeadName = Literal["conv", "upsample"]
 Mode = Literal["multiclass", "binary", "multilabel"]
 """What a pixel can be: one of the classes; one of two, told by a single logit; or any number of classes."""
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+"""What a network computes in, in Lightning's words: float32; or convolutions and products in bfloat16 or float16."""
 
 
 def check_choice(name: str, value: object, choices: object) -> None:

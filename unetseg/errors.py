@@ -9,6 +9,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "EncoderError",
+    "ExportError",
     "ImageError",
     "LossError",
     "MaskSizeError",
@@ -51,6 +52,10 @@ class MaskValueError(DataError):
 
 class ImageError(UnetsegError):
     """An image can't be read, or isn't one that the model takes."""
+
+
+class ExportError(UnetsegError):
+    """An exported file doesn't compute what the network does."""
 
 
 class LossError(UnetsegError):

@@ -223,7 +223,9 @@ class UNet(nn.Module, PyTorchModelHubMixin, library_name="unetseg", pipeline_tag
         """
         if not image.is_floating_point():
             image = image.to(self.mean.dtype) / 255
-        return ((image - self.mean) / self.std).to(self.mean.dtype)
+        # a network of half precision may keep its mean and std in float32
+        dtype = next(self.encoder.parameters()).dtype
+        return ((image - self.mean) / self.std).to(dtype)
 
     def forward(self, image: Tensor, all_logits: bool = False) -> Tensor | list[Tensor]:
         """Logits of an image.

@@ -10,12 +10,12 @@ from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 
 from unetseg import freezing, transfer
-from unetseg.config import BlockOptions, DecoderName, HeadName, Mode, UpsampleOptions, check_choice, plain
+from unetseg.config import BlockOptions, DecoderName, HeadName, Mode, Precision, UpsampleOptions, check_choice, plain
 from unetseg.decision import decide, num_logits
 from unetseg.epoch_mean import EpochMean
 from unetseg.errors import CheckpointError, ImageError, OptionError, abridged
 from unetseg.finite_loss import FiniteLoss
-from unetseg.inference.predictor import Precision, Predictor
+from unetseg.inference.predictor import Predictor
 from unetseg.losses import SegmentationLoss, build_loss, default_terms
 from unetseg.metrics import SegmentationMetrics, named_scores
 from unetseg.model import UNet

@@ -24,6 +24,15 @@ def test_views_of_an_equivariant_network_change_nothing(tta: TTA, size: tuple[in
     torch.testing.assert_close(mean_of_views(pointwise, image, tta), pointwise(image))
 
 
+@pytest.mark.parametrize("tta", VIEWS)
+def test_views_of_arrays_are_those_of_tensors(tta: TTA) -> None:
+    image = torch.rand(2, 3, 9, 14, generator=torch.Generator().manual_seed(0))
+    before = image.clone()
+    arrays = mean_of_views(lambda view: one_sided(torch.from_numpy(view.copy())).numpy(), image.numpy(), tta)
+    torch.testing.assert_close(torch.from_numpy(arrays), mean_of_views(one_sided, image, tta))
+    assert image.equal(before)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_scales_change_little_of_a_smooth_image(dtype: torch.dtype) -> None:
     ramp = torch.linspace(0, 255, 83).expand(3, 61, 83)[None]

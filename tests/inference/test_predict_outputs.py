@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from unetseg import Predictor
 from unetseg.drawing import overlay, topmost
-from unetseg.inference.predictor import Prediction
+from unetseg.inference.prediction import Prediction
 
 ALL = "--save=mask,overlay,probabilities,polygons,shares"
 PLACE = {"crs": "EPSG:32633", "transform": NORTH_UP}

@@ -6,9 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -168,6 +166,8 @@ def _unstretched(pixels: NDArray[Any], largest: int) -> NDArray[Any]:
 
 def _decode_deep_png(data: bytes, turn: int) -> Decoded:
     """Several channels of 16 bits, of which Pillow keeps eight."""
+    import cv2
+
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise OSError("its 16-bit data are damaged")
@@ -180,6 +180,8 @@ def _decode_deep_png(data: bytes, turn: int) -> Decoded:
 
 def _decode_tiff(data: bytes, channels: int, stored_values: bool) -> Decoded:
     """By Pillow, unless it is what Pillow can't read: deep samples, bands that are no colours, pages as channels."""
+    import tifffile
+
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         header = TiffHeader.of(tiff, channels)
         refuse_many(header.height * header.width, tiff=True)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-import tifffile
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from unetseg.data.tiff_header import TIFF_STARTS, tiff_orientation
@@ -36,6 +35,8 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 
 _TURNED = range(5, 9)  # EXIF orientations that swap height and width
 _ORIENTATION = ExifTags.Base.Orientation
+# loaded only for the files that need them, so that the others are read without
+_PACKAGES = {"tifffile": "tifffile", "cv2": "opencv-python-headless"}
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _PNG_TEXTS = b"Raw profile type exif\0", b"XML:com.adobe.xmp\0"  # that may hold the orientation
 
@@ -74,6 +75,8 @@ def refuse_huge(file: BinaryIO) -> None:
     """Raise if a header claims more pixels than are read whole; what else is wrong with it, decoding says."""
     try:
         if file.read(4) in TIFF_STARTS:
+            import tifffile
+
             file.seek(0)
             with tifffile.TiffFile(file) as tiff:
                 page: Any = tiff.pages.first
@@ -126,6 +129,8 @@ def _header(path: str | os.PathLike[str]) -> tuple[int, int, int]:
             if not start:
                 raise OSError(EMPTY)
             if start in TIFF_STARTS:
+                import tifffile
+
                 file.seek(0)
                 with tifffile.TiffFile(file) as tiff:
                     page: Any = tiff.pages.first  # typed as if tags were plain numbers
@@ -166,6 +171,8 @@ def reason(error: Exception) -> str:
     """Say in a few words, on one line, why a file couldn't be read."""
     if isinstance(error, UnidentifiedImageError):
         return "its format isn't one that Pillow knows"
+    if isinstance(error, ModuleNotFoundError) and error.name in _PACKAGES:
+        return f"that takes {error.name}, which isn't installed: pip install {_PACKAGES[error.name]}"
     if "imagecodecs" in str(error):
         return f"{' '.join(str(error).split())}: pip install imagecodecs"
     if isinstance(error, OSError) and error.strerror:

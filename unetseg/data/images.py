@@ -4,11 +4,11 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.data.decoding import Decoded, decode, read_bytes
+from unetseg.data.image_header import reason
 from unetseg.errors import DataError, ImageError
 
 __all__ = ["ImageReader", "Pixels"]
@@ -84,9 +84,9 @@ class ImageReader:
             return pixels
         if self.in_channels == 1 and pixels.dtype == np.float32:
             return _luminance(pixels)
-        conversion = cv2.COLOR_GRAY2RGB if self.in_channels == 3 else cv2.COLOR_RGB2GRAY
-        converted: NDArray[Any] = cv2.cvtColor(pixels, conversion)
-        return converted.reshape(*pixels.shape[:2], self.in_channels)
+        if self.in_channels == 3:
+            return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+        return _grey(pixels, name)
 
     def _chosen_channels(self, decoded: Decoded, name: str | os.PathLike[str]) -> NDArray[Any]:
         """Channels that can become those that are wanted, without alpha where it isn't."""
@@ -132,3 +132,13 @@ def _luminance(pixels: NDArray[Any]) -> NDArray[np.float32]:
     red, green, blue = np.moveaxis(pixels, -1, 0)
     grey: NDArray[np.float32] = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
     return grey[..., None]
+
+
+def _grey(pixels: NDArray[Any], name: str | os.PathLike[str]) -> NDArray[Any]:
+    """ITU-R 601's of uint8 RGB."""
+    try:
+        import cv2
+    except ModuleNotFoundError as error:
+        raise ImageError(f"{name}: can't be read as grey: {reason(error)}") from error
+    grey: NDArray[Any] = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+    return grey

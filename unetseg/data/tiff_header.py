@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tifffile
+
+if TYPE_CHECKING:
+    import tifffile
 
 __all__ = ["TIFF_STARTS", "TiffHeader", "tiff_orientation"]
 
@@ -19,6 +21,7 @@ _REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
 # none, LZW, JPEG, deflate, packed bits, LERC, LZMA, ZSTD, WebP
 _COMMON_COMPRESSIONS = (1, 5, 7, 8, 32773, 32946, 34887, 34925, 50000, 50001)
 _JPEG = 7
+_UNSIGNED = 1  # of TIFF's tag SampleFormat
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class TiffHeader:
     masked: bool
 
     @classmethod
-    def of(cls, tiff: tifffile.TiffFile, channels: int) -> "TiffHeader":
+    def of(cls, tiff: "tifffile.TiffFile", channels: int) -> "TiffHeader":
         """Read it from an open file.
 
         Args:
@@ -81,7 +84,7 @@ class TiffHeader:
             samples=samples,
             bits=page.bitspersample,
             dtype=None if page.dtype is None else page.dtype.newbyteorder("="),
-            unsigned=page.sampleformat == tifffile.SAMPLEFORMAT.UINT,
+            unsigned=page.sampleformat == _UNSIGNED,
             photometric=photometric,
             compression=int(page.compression),
             compression_name=compression,

@@ -1,11 +1,14 @@
 """Test-time augmentation: the mean of what a network says of several views of an image."""
 
+import importlib
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["TTA", "mean_of_views"]
 
@@ -13,11 +16,16 @@ TTA = Literal["none", "flips", "d4", "scales"]
 """Which views: the image alone; it, mirrored either way and both; the eight mirrored and turned ones of a square's
 symmetries; three sizes."""
 
+ArrayT = TypeVar("ArrayT", "NDArray[Any]", "Tensor")
+Back = Callable[[Any], Any]
+
 _SCALES = (0.75, 1.0, 1.25)
 
 
-def mean_of_views(predict: Callable[[Tensor], Tensor], image: Tensor, tta: TTA, *, min_size: int = 1) -> Tensor:
+def mean_of_views(predict: Callable[[ArrayT], ArrayT], image: ArrayT, tta: TTA, *, min_size: int = 1) -> ArrayT:
     """Average the maps of an image's views, each brought back to where the image's pixels are.
+
+    Images and maps are arrays of NumPy, or tensors of torch; "scales" needs torch for both.
 
     Args:
         predict: From images to maps (N, classes, H, W) of their size, which can be averaged: probabilities, not logits.
@@ -29,22 +37,30 @@ def mean_of_views(predict: Callable[[Tensor], Tensor], image: Tensor, tta: TTA, 
         (N, classes, H, W).
 
     Example:
-        >>> image = torch.rand(1, 3, 5, 8)
-        >>> torch.allclose(mean_of_views(lambda view: view, image, "d4"), image)
+        >>> image = np.random.default_rng(0).random((1, 3, 5, 8), np.float32)
+        >>> np.allclose(mean_of_views(lambda view: view, image, "d4"), image)
         True
     """
-    total, count = None, 0
+    total: ArrayT | None = None
+    count = 0
     for view, back in _views(image, tta, min_size):
-        maps = back(predict(view.contiguous(memory_format=torch.channels_last)))
-        total = maps if total is None else total.add_(maps)
+        maps = back(predict(view))
+        if count < 2:
+            total = maps if total is None else total + maps  # not in place: it may be the image's own memory
+        else:
+            total += maps
         count += 1
     assert total is not None  # there is a view in every set
-    return total if count == 1 else total.div_(count)
+    if count > 1:
+        total /= count
+    return total
 
 
-def _views(image: Tensor, tta: TTA, min_size: int) -> Iterator[tuple[Tensor, Callable[[Tensor], Tensor]]]:
+def _views(image: Any, tta: TTA, min_size: int) -> Iterator[tuple[Any, Back]]:
     if tta == "scales":
-        yield from (_resized(image, scale, min_size) for scale in _SCALES)
+        # torch's resizing, which a prediction without this set needn't load
+        resized = importlib.import_module("unetseg.inference.scaled_views").resized
+        yield from (resized(image, scale, min_size) for scale in _SCALES)
     elif tta == "flips":
         yield from (_mirrored(image, dims) for dims in ((), (-1,), (-2,), (-2, -1)))
     elif tta == "d4":
@@ -53,24 +69,21 @@ def _views(image: Tensor, tta: TTA, min_size: int) -> Iterator[tuple[Tensor, Cal
         yield image, lambda maps: maps
 
 
-def _mirrored(image: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    return image.flip(dims), lambda maps: maps.flip(dims)
+def _mirrored(image: Any, dims: tuple[int, ...]) -> tuple[Any, Back]:
+    return _flipped(image, dims), lambda maps: _flipped(maps, dims)
 
 
-def _turned(image: Tensor, quarters: int, mirror: bool) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    def back(maps: Tensor) -> Tensor:
-        maps = maps.rot90(-quarters, (-2, -1))
-        return maps.flip(-1) if mirror else maps
+def _turned(image: Any, quarters: int, mirror: bool) -> tuple[Any, Back]:
+    def back(maps: Any) -> Any:
+        maps = _quarter_turns(maps, -quarters)
+        return _flipped(maps, (-1,)) if mirror else maps
 
-    return (image.flip(-1) if mirror else image).rot90(quarters, (-2, -1)), back
+    return _quarter_turns(_flipped(image, (-1,)) if mirror else image, quarters), back
 
 
-def _resized(image: Tensor, scale: float, min_size: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    size = [int(side) for side in image.shape[-2:]]
-    if scale == 1:
-        return image, lambda maps: maps
-    if not image.is_floating_point():
-        image = image.float() / 255
-    # antialias, as the smaller view would alias else
-    view = F.interpolate(image, [max(round(scale * side), min_size) for side in size], mode="bilinear", antialias=True)
-    return view, lambda maps: F.interpolate(maps, size, mode="bilinear")
+def _flipped(maps: Any, dims: tuple[int, ...]) -> Any:
+    return np.flip(maps, dims) if isinstance(maps, np.ndarray) else maps.flip(dims)
+
+
+def _quarter_turns(maps: Any, count: int) -> Any:
+    return np.rot90(maps, count, (-2, -1)) if isinstance(maps, np.ndarray) else maps.rot90(count, (-2, -1))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.inference.predictor import Block
+from unetseg.inference.prediction import Block
 
 __all__ = ["Band", "bands"]
 

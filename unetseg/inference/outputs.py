@@ -12,11 +12,12 @@ from unetseg.config import check_choice
 from unetseg.data.images import Pixels
 from unetseg.drawing import topmost
 from unetseg.errors import OptionError, UnetsegError, first_line
+from unetseg.inference.description import ModelDescription
 from unetseg.inference.gdal import has_rasterio
 from unetseg.inference.inputs import SUFFIXES_OF, image_name
 from unetseg.inference.legend import Legend
 from unetseg.inference.polygons import PolygonWriter
-from unetseg.inference.predictor import Block, Prediction, Predictor
+from unetseg.inference.prediction import Block, Prediction
 from unetseg.inference.raster_outputs import write_raster_outputs
 from unetseg.inference.raster_reading import RasterImage
 from unetseg.inference.shares import ClassCounter, SharesFile
@@ -36,14 +37,14 @@ class OutputWriter:
 
     Args:
         folder: Folder of the outputs.
-        predictor: What the classes come from; its colours are used if it has some.
+        description: Of the network that predicts; its colours are used if it has some.
         save: What to write.
 
     Raises:
         OptionError: If nothing is to be written, or something that doesn't exist.
     """
 
-    def __init__(self, folder: Path, predictor: Predictor, save: Sequence[Save] = ("mask",)) -> None:
+    def __init__(self, folder: Path, description: ModelDescription, save: Sequence[Save] = ("mask",)) -> None:
         for kind in save:
             check_choice("save", kind, Save)
         if not save:
@@ -52,8 +53,8 @@ class OutputWriter:
             raise OptionError("polygons need rasterio, which isn't installed: pip install -e '.[raster]'")
         self.folder = folder
         self.save = set(save)
-        self.multilabel = predictor.mode == "multilabel"
-        self.legend = Legend.of(predictor.classes, predictor.colors, multilabel=self.multilabel)
+        self.multilabel = description.mode == "multilabel"
+        self.legend = Legend.of(description.classes, description.colors, multilabel=self.multilabel)
         self._shares: SharesFile | None = None
         self._known: set[str] = set()
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unetseg.drawing import overlay, topmost
 from unetseg.inference.bands import Band, bands
 from unetseg.inference.legend import Legend
-from unetseg.inference.predictor import Block
+from unetseg.inference.prediction import Block
 from unetseg.inference.raster_reading import RasterImage
 from unetseg.inference.raster_writing import RasterWriter
 from unetseg.inference.shares import NO_DATA

@@ -6,7 +6,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from unetseg.data.decoding import Decoded
@@ -62,6 +61,8 @@ def open_raster(path: str | os.PathLike[str], reader: ImageReader) -> "RasterIma
 
 def _header(path: str | os.PathLike[str], channels: int) -> TiffHeader | None:
     try:
+        import tifffile
+
         with open(path, "rb") as file:
             if file.read(4) not in TIFF_STARTS:
                 return None

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from unetseg.atomic import atomic_path
@@ -176,6 +175,8 @@ class RasterWriter:
 
     def _refuse_incomplete(self, path: Path) -> None:
         """Look for blocks that the file lacks: GDAL doesn't say what fails when it is closed, as on a full disk."""
+        import tifffile
+
         size = path.stat().st_size
         try:
             with tifffile.TiffFile(path) as tiff:

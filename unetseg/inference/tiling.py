@@ -1,14 +1,18 @@
 """Where tiles of a large image lie, and how their overlaps are blended: integers and one-dimensional windows."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from unetseg.errors import OptionError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Blend", "BlendedTiles", "Tiling", "blend_window", "split_axis"]
 
@@ -16,6 +20,8 @@ Blend = Literal["gaussian", "linear", "none"]
 """How an overlap passes from one tile to the next: in its middle half, along the integral of a Gaussian; in all of it,
 along a straight line; or at once, in its middle. So the tiles equal the whole where an overlap is twice the receptive
 field, or with "none" as large as it."""
+
+MapsT = TypeVar("MapsT", "NDArray[np.float32]", "Tensor")
 
 _UNUSED = 0.25  # of an overlap, at each tile's edge, where its pixels know least of what is around them
 _SIGMAS = 6  # of the Gaussian in the rest of an overlap
@@ -90,7 +96,7 @@ def split_axis(length: int, tiling: Tiling) -> list[tuple[int, int]]:
     return list(zip(starts, [*(start + tiling.overlap for start in starts[1:]), length], strict=True))
 
 
-def blend_window(overlap: int, blend: Blend) -> Tensor:
+def blend_window(overlap: int, blend: Blend) -> NDArray[np.float32]:
     """Weights of the tile that begins in an overlap; those of the one that ends there are what is left to 1.
 
     Args:
@@ -104,16 +110,20 @@ def blend_window(overlap: int, blend: Blend) -> Tensor:
         >>> blend_window(4, "linear").tolist(), blend_window(4, "none").tolist()
         ([0.125, 0.375, 0.625, 0.875], [0.0, 0.0, 1.0, 1.0])
     """
-    position = (torch.arange(overlap, dtype=torch.float64) + 0.5) / max(overlap, 1)  # in (0, 1), centres of pixels
+    position = (np.arange(overlap) + 0.5) / max(overlap, 1)  # in (0, 1), centres of pixels
     if blend == "linear":
         window = position
     elif blend == "none":
-        window = (position > 0.5).double()
+        window = np.where(position > 0.5, 1.0, 0.0)
     else:
-        position = (position - _UNUSED).clamp(0, 1 - 2 * _UNUSED) / (1 - 2 * _UNUSED)
-        least = torch.special.ndtr(torch.tensor(-_SIGMAS / 2, dtype=torch.float64))
-        window = (torch.special.ndtr((position - 0.5) * _SIGMAS) - least) / (1 - 2 * least)
-    return window.float()
+        position = (position - _UNUSED).clip(0, 1 - 2 * _UNUSED) / (1 - 2 * _UNUSED)
+        least = _normal_integral(-_SIGMAS / 2)
+        window = np.array([(_normal_integral((x - 0.5) * _SIGMAS) - least) / (1 - 2 * least) for x in position])
+    return window.astype(np.float32)
+
+
+def _normal_integral(x: float) -> float:
+    return math.erfc(-x / math.sqrt(2)) / 2
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,8 @@ class Tile:
 class BlendedTiles:
     """Blends the maps of tiles, which come row by row, into blocks that cover the image once.
 
+    Maps are arrays of NumPy, or tensors of torch on any device.
+
     Windows are products of one for the rows and one for the columns, which add up to 1 everywhere. So a tile's own
     part is finished at once, and what is kept is no more than the overlaps: one strip as wide as the image, and one as
     high as a tile. Memory doesn't grow with the image's height.
@@ -154,8 +166,8 @@ class BlendedTiles:
         >>> tiles = BlendedTiles(100, 50, Tiling(64, 16, stride=16))
         >>> [tile.shape for tile in tiles]
         [(64, 50), (52, 50)]
-        >>> blocks = [tiles.blend(tile, torch.ones(1, *tile.shape)) for tile in tiles]
-        >>> torch.cat(blocks, dim=1).unique().tolist()
+        >>> blocks = [tiles.blend(tile, np.ones((1, *tile.shape), np.float32)) for tile in tiles]
+        >>> np.unique(np.concatenate(blocks, axis=1)).tolist()
         [1.0]
     """
 
@@ -165,8 +177,8 @@ class BlendedTiles:
         self._rise = blend_window(tiling.overlap, tiling.blend)
         self._width = width
         # (C, overlap, width) of this row of tiles as far as it has come, from there on of the row above
-        self._strip: Tensor | None = None
-        self._left: Tensor | None = None  # (C, h, overlap) of the tile on the left
+        self._strip: Any = None
+        self._left: Any = None  # (C, h, overlap) of the tile on the left
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
@@ -179,7 +191,7 @@ class BlendedTiles:
                 right = self.columns[j + 1][0] if j + 1 < len(self.columns) else columns[1]
                 yield Tile(rows, columns, end - rows[0], right - columns[0])
 
-    def blend(self, tile: Tile, maps: Tensor) -> Tensor:
+    def blend(self, tile: Tile, maps: MapsT) -> MapsT:
         """Take a tile's maps.
 
         Args:
@@ -190,7 +202,7 @@ class BlendedTiles:
             (C, own_rows, own_columns): what lies at the tile's start, finished.
         """
         height, width = tile.shape
-        overlap, rise = self.overlap, self._rise.to(maps)
+        overlap, rise = self.overlap, _like(maps, self._rise)
         last_row, last_column = tile.own_rows == height, tile.own_columns == width
         own = slice(tile.columns[0], tile.columns[0] + tile.own_columns)
         if tile.rows[0] > 0:
@@ -205,9 +217,22 @@ class BlendedTiles:
             maps[..., :overlap] += self._left
         if tile.rows[0] > 0 and self._strip is not None:
             maps[:, :overlap, : tile.own_columns] += self._strip[..., own]
-        self._left = None if last_column else maps[..., tile.own_columns :].clone()
+        self._left = None if last_column else _copy(maps[..., tile.own_columns :])
         if not last_row:
             if self._strip is None:
-                self._strip = maps.new_empty(len(maps), overlap, self._width)
+                self._strip = _empty_like(maps, (len(maps), overlap, self._width))
             self._strip[..., own] = maps[:, tile.own_rows :, : tile.own_columns]
         return maps[:, : tile.own_rows, : tile.own_columns]
+
+
+def _like(maps: Any, values: NDArray[np.float32]) -> Any:
+    """The values as what the maps are, where they are."""
+    return values.astype(maps.dtype) if isinstance(maps, np.ndarray) else maps.new_tensor(values)
+
+
+def _copy(maps: Any) -> Any:
+    return maps.copy() if isinstance(maps, np.ndarray) else maps.clone()
+
+
+def _empty_like(maps: Any, shape: tuple[int, ...]) -> Any:
+    return np.empty(shape, maps.dtype) if isinstance(maps, np.ndarray) else maps.new_empty(shape)
