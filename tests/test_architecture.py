@@ -34,13 +34,14 @@ LAYERS = [
         "unetseg.optimized_module",
         "unetseg.run_folder",
     ],
-    ["unetseg.task", "unetseg.callbacks"],
+    ["unetseg.task", "unetseg.callbacks", "unetseg.export"],
     ["unetseg.run_options", "unetseg.tuning"],
     ["unetseg.resuming"],
-    ["unetseg.parser", "unetseg.data_parser", "unetseg.columns", "unetseg.trainer_messages"],
+    ["unetseg.parser", "unetseg.data_parser", "unetseg.columns", "unetseg.trainer_messages", "unetseg.verb_parser"],
     [
         "unetseg.inference.command",
         "unetseg.inference.job",
+        "unetseg.export.command",
         "unetseg.inspection",
         "unetseg.checking",
         "unetseg.packing",
@@ -105,6 +106,7 @@ PUBLIC = {
     "unetseg.geometry": [
         "Rounding",
         "bias_only_rows",
+        "ceil_div",
         "classify_rounding",
         "conv_transpose_output_size",
         "filling_kernel",
@@ -170,5 +172,5 @@ def test_help_imports_no_torch_and_takes_under_a_second() -> None:
     start = time.monotonic()
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert time.monotonic() - start < 1
-    for verb in ("fit", "validate", "test", "predict", "inspect", "check-data", "pack"):
+    for verb in ("fit", "validate", "test", "predict", "export", "inspect", "check-data", "pack"):
         assert sum(line.strip().startswith(f"{verb} ") for line in run.stdout.splitlines()) == 1

@@ -14,6 +14,7 @@ _VERBS = {
     "validate": ("IoU of a checkpoint on the validation split", "unetseg.cli"),
     "test": ("IoU of a checkpoint on the test split", "unetseg.cli"),
     "predict": ("write a mask for every image of files and folders", "unetseg.inference.command"),
+    "export": ("write a network as a file that runs without PyTorch, and prove it", "unetseg.export.command"),
     "inspect": ("sizes, alignment, parameters and FLOPs of every stage", "unetseg.inspection.command"),
     "check-data": ("read every pair of a data set and say what is wrong with it", "unetseg.checking.command"),
     "pack": ("write a data set into shards, for training from a slow or a shared disk", "unetseg.packing"),
