@@ -161,7 +161,7 @@ def test_the_built_in_data_needs_nothing(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["train"], 2, r"'train' is no verb; the verbs are fit, validate, test, predict, inspect, check-data, pack"),
+        (["train"], 2, r"'train' is no verb; the verbs are fit, validate, test, predict, export, inspect, check-data, pack"),
         (["fit", "--data.rooot=x"], 2, r"--data.rooot.* Did you mean --data.root\?"),
         (["fit", "--trainer.max_epoch=3"], 2, r"Did you mean --trainer.max_epochs\?"),
         (["fit", "--data.batch_size=many"], 2, r"data.batch_size.*many"),
@@ -186,7 +186,8 @@ def test_the_built_in_data_needs_nothing(capsys: pytest.CaptureFixture[str]) -> 
         (["fit", "--data.classes={road: red}"], 2, r"data.classes.* or colours: '\{background: \[0, 0, 0\]"),
         (["fit", "--data.value_map={a: 0}"], 2, r"data.value_map.* For example: --data.value_map '\{7: 0"),
         (["fit", "--data.transforms=Blur"], 2, r"data.transforms.* For example: --data.transforms '\[HorizontalFlip"),
-        (["predict", "x.jpg"], 2, r"required: --ckpt_path, --output"),
+        (["predict", "x.jpg"], 2, r"required: --output"),
+        (["predict", "x.jpg", "--output=b"], 2, r"one of the arguments --ckpt_path --model is required"),
         (["predict", "x.jpg", "--ckpt_path=a", "--output=b", "--overlay"], 2, r"--overlay"),
     ],
 )
