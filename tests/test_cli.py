@@ -161,7 +161,11 @@ def test_the_built_in_data_needs_nothing(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["train"], 2, r"'train' is no verb; the verbs are fit, validate, test, predict, export, inspect, check-data, pack"),
+        (
+            ["train"],
+            2,
+            r"'train' is no verb; the verbs are fit, validate, test, predict, export, inspect, check-data, pack",
+        ),
         (["fit", "--data.rooot=x"], 2, r"--data.rooot.* Did you mean --data.root\?"),
         (["fit", "--trainer.max_epoch=3"], 2, r"Did you mean --trainer.max_epochs\?"),
         (["fit", "--data.batch_size=many"], 2, r"data.batch_size.*many"),

@@ -13,7 +13,7 @@ import unetseg
 from unetseg.config import check_choice
 from unetseg.errors import ExportError, OptionError, UnetsegError
 from unetseg.export.formats import DEFAULT_OPSET, WRITERS, Content, check_installed
-from unetseg.export.network import ExportedNetwork, ExportPrecision, Size, trace
+from unetseg.export.network import ExportedNetwork, ExportPrecision, Size, guarded_side, trace
 from unetseg.export.verification import TOLERANCES, Check, check_sizes, compare, fixed_cases
 from unetseg.inference.description import ModelDescription
 from unetseg.inference.legend import Legend
@@ -106,17 +106,13 @@ def export(
         precision="32-true" if file_format == "openvino" else precision,
     ).eval()
     description = predictor.description
-    program, least = trace(
-        network,
-        description.in_channels,
-        total_stride=description.total_stride,
-        least=description.min_size,
-        size=size,
-    )
+    channels, sides = description.in_channels, {"total_stride": description.total_stride, "least": description.min_size}
+    program = trace(network, channels, size=size, **sides)
+    guarded = file_format == "torch" and size is None
     description = replace(
         description,
         colors=Legend.of(description.classes, description.colors, multilabel=predictor.mode == "multilabel").colors,
-        min_size=_least_side(file_format, description, least),
+        min_size=guarded_side(program, channels, **sides) if guarded else description.min_size,
         output="classes" if argmax else "logits",
         size=size,
         pixel_bytes=predictor.map_bytes(_MEASURED_SIDE, _MEASURED_SIDE) / _MEASURED_SIDE**2,
@@ -146,14 +142,6 @@ def _format(path: Path, file_format: ExportFormat | None) -> ExportFormat:
     if path.suffix != EXPORT_SUFFIXES[file_format]:
         raise OptionError(f"{path}: a file of format {file_format!r} ends in {EXPORT_SUFFIXES[file_format]}.")
     return file_format
-
-
-def _least_side(file_format: ExportFormat, description: ModelDescription, guarded: int) -> int:
-    """From which side on a file of a format takes images."""
-    if file_format == "onnx":
-        return description.min_size
-    # torch's graph has guards; OpenVINO 2026.4 fails to crop maps of a few rows, as it misjudges how few there may be
-    return guarded if file_format == "torch" else max(guarded, 2 * description.total_stride)
 
 
 def _check_size(predictor: Predictor, size: Size | None) -> None:

@@ -10,8 +10,9 @@ import torch
 
 from unetseg.errors import OptionError, first_line
 from unetseg.export.network import quiet
+from unetseg.export.onnx_graph import tidy
 from unetseg.inference.description import METADATA_KEY, OutputKind
-from unetseg.inference.runtimes import INPUT_NAME, ExportFormat
+from unetseg.inference.runtimes import INPUT_NAME, ExportFormat, import_openvino
 
 __all__ = ["DEFAULT_OPSET", "WRITERS", "check_installed"]
 
@@ -21,9 +22,9 @@ DEFAULT_OPSET = 18
 _LARGEST_ONNX = 2**31 - 2**24  # bytes of weights; one file of protobuf holds 2 GiB
 
 _PACKAGES: dict[ExportFormat, tuple[str, Sequence[str]]] = {
-    "onnx": ("onnx", ("onnx", "onnxscript", "onnxruntime")),
+    "onnx": ("onnx", ("onnxscript", "onnxruntime")),
     "torch": ("", ()),
-    "openvino": ("openvino", ("onnx", "onnxscript", "openvino")),
+    "openvino": ("openvino", ("onnxscript", "openvino")),
 }
 """Extra that brings them, and what each format is written and compared with."""
 
@@ -99,9 +100,7 @@ def write_onnx(program: Program, path: Path, content: Content) -> None:
                 f"opset {content.opset} can't be written; this torch.onnx writes {model.opset_imports.get('')}. "
                 f"Use --opset {DEFAULT_OPSET}."
             )
-        _name_sides(model.graph.inputs[0], ("batch", None, "height", "width"))
-        rank = len(model.graph.outputs[0].shape)
-        _name_sides(model.graph.outputs[0], ("batch", *[None] * (rank - 3), "height", "width"))
+        tidy(model)
         model.producer_name = "unetseg"
         model.metadata_props[METADATA_KEY] = content.text
         made.save(path, external_data=False)
@@ -109,6 +108,8 @@ def write_onnx(program: Program, path: Path, content: Content) -> None:
 
 def write_torch(program: Program, path: Path, content: Content) -> None:
     """Write a ``.pt2`` file; as ``write_onnx``."""
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine
     with quiet():
         torch.export.save(program, path, extra_files={METADATA_KEY: content.text})
 
@@ -118,13 +119,12 @@ def write_openvino(program: Program, path: Path, content: Content) -> None:
 
     Weights of half precision are stored in float16, and computed with as the device likes.
     """
-    import openvino
-
+    openvino = import_openvino()
     between = path.with_suffix(".onnx")
     write_onnx(program, between, replace(content, opset=DEFAULT_OPSET))
     with quiet():
         try:
-            model = openvino.convert_model(between)
+            model = openvino.Core().read_model(between)
         except Exception as error:
             raise OptionError(f"OpenVINO can't read this network: {first_line(error)[:300]}") from error
     model.set_rt_info(content.text, [METADATA_KEY, "description"])
@@ -137,13 +137,6 @@ WRITERS: dict[ExportFormat, Callable[[Program, Path, Content], None]] = {
     "torch": write_torch,
     "openvino": write_openvino,
 }
-
-
-def _name_sides(value: Any, names: Sequence[str | None]) -> None:
-    """Name the sides that may be of any length, as torch's own names for them say nothing."""
-    for axis, name in enumerate(names):
-        if name is not None and not isinstance(value.shape[axis], int):
-            value.shape[axis] = name
 
 
 def _cause(error: BaseException) -> str:

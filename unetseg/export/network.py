@@ -14,7 +14,7 @@ from unetseg.decision import decide
 from unetseg.errors import OptionError, first_line
 from unetseg.inference.runtimes import INPUT_NAME
 
-__all__ = ["ExportPrecision", "ExportedNetwork", "Size", "quiet", "trace"]
+__all__ = ["ExportPrecision", "ExportedNetwork", "Size", "guarded_side", "quiet", "trace"]
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -53,10 +53,7 @@ class ExportedNetwork(nn.Module):
         if precision == "16-true":
             mean, std = network.mean, network.std
             network = network.half()
-            network.mean, network.std = (
-                mean,
-                std,
-            )  # what an image is normalised by keeps more than float16's 11 bits
+            network.mean, network.std = mean, std  # which keep more than float16's 11 bits
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
@@ -67,18 +64,16 @@ class ExportedNetwork(nn.Module):
 
 def trace(
     network: nn.Module, in_channels: int, *, total_stride: int, least: int, size: Size | None = None
-) -> tuple[torch.export.ExportedProgram, int]:
+) -> torch.export.ExportedProgram:
     """The graph of a network, for images of any size or of one.
 
     Args:
-        network: An ``ExportedNetwork``, on the CPU.
+        network: An ``ExportedNetwork``, on the CPU; it loses the weights that its output doesn't depend on, such as
+            those of encoder stages that the decoder doesn't use.
         in_channels: Channels of an image.
         total_stride: Of its encoder.
         least: Least side of an image that the network takes.
         size: (height, width) of the only images, one at a time; None for any size and batch.
-
-    Returns:
-        The graph, and the least side that its guards let through.
 
     Raises:
         OptionError: If the network can't be exported so.
@@ -87,26 +82,50 @@ def trace(
     side = max(2 * total_stride, least)
     batch, height, width = (1, *size) if size else (_EXAMPLE_BATCH, side + 1, side + total_stride + 3)
     any_side = torch.export.Dim.DYNAMIC
-    shapes = None if size else {"image": {0: any_side, 2: any_side, 3: any_side}}
+    shapes = None if size else {INPUT_NAME: {0: any_side, 2: any_side, 3: any_side}}
+    example = (torch.rand(batch, in_channels, height, width),)
     with quiet(), torch.no_grad():
         try:
-            program = torch.export.export(
-                network, (torch.rand(batch, in_channels, height, width),), dynamic_shapes=shapes, strict=False
-            )
+            program = torch.export.export(network, example, dynamic_shapes=shapes, strict=False)
+            if unused := _unused_weights(program):
+                for name in unused:
+                    owner, _, attribute = name.rpartition(".")
+                    delattr(network.get_submodule(owner), attribute)
+                program = torch.export.export(network, example, dynamic_shapes=shapes, strict=False)
         except Exception as error:  # torch has many classes for what it can't make a graph of
             way = "Try --size HEIGHT WIDTH, for images of one size." if size is None else ""
             raise OptionError(
                 f"torch.export can't make a graph of this network: {first_line(error)[:300]} {way}".rstrip()
             ) from error
-    return program, max([least, *(_lower_bounds(program) if size is None else [])])
+    return program
 
 
-def _lower_bounds(program: torch.export.ExportedProgram) -> Iterator[int]:
-    """Of the sides of an image, by the graph's own account."""
-    (image,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == INPUT_NAME)
-    for side in image.meta["val"].shape[2:]:
-        ranges = [bounds for symbol, bounds in program.range_constraints.items() if str(symbol) == str(side)]
-        yield from (int(bounds.lower) for bounds in ranges)
+def guarded_side(program: torch.export.ExportedProgram, in_channels: int, *, total_stride: int, least: int) -> int:
+    """From which side on a graph for any size takes images when torch runs it.
+
+    Its guards refuse sizes of which some map would be a single row; other runtimes have none.
+
+    Args:
+        program: The graph.
+        in_channels: Channels of an image.
+        total_stride: Of the encoder.
+        least: Least side of an image that the network takes.
+    """
+    module = program.module()
+    sides = [side for side in (total_stride // 2 + 1, total_stride + 1, 2 * total_stride) if side > least]
+    for side in (least, *sides):
+        with contextlib.suppress(Exception), torch.inference_mode():
+            for height, width in ((side, side), (side, side + 1), (side + 1, side)):
+                module(torch.zeros(1, in_channels, height, width))
+            return side
+    return max(least, *sides)
+
+
+def _unused_weights(program: torch.export.ExportedProgram) -> list[str]:
+    """Names of the parameters and buffers that the graph takes and makes no use of."""
+    signature = program.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    return [names[node.name] for node in program.graph.nodes if node.name in names and not node.users]
 
 
 @contextlib.contextmanager

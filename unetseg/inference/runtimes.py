@@ -1,6 +1,8 @@
 """What computes an exported network: ONNX Runtime, OpenVINO, or torch for its own exported programs."""
 
+import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,7 +19,8 @@ __all__ = [
     "Accelerator",
     "ExportFormat",
     "Runtime",
-    "_without_telemetry",
+    "import_onnxruntime",
+    "import_openvino",
     "open_runtime",
 ]
 
@@ -83,23 +86,47 @@ def open_runtime(path: str | Path, accelerator: Accelerator = "auto", *, threads
     return openers[path.suffix](path, accelerator, threads)
 
 
-def _without_telemetry() -> None:
-    """Keep ONNX Runtime from reporting its use to Microsoft, as it does from 1.29 on, unless the user wants that.
+def import_onnxruntime() -> Any:
+    """The package, kept from reporting its use to Microsoft, as it does from 1.29 on, unless the user wants that.
 
     It reads the variable once, when it is loaded.
+
+    Raises:
+        OptionError: If it isn't installed.
 
     Source: the "Privacy" document of microsoft/onnxruntime.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise OptionError("an ONNX file needs onnxruntime, which isn't installed: pip install onnxruntime") from error
+    return onnxruntime
+
+
+def import_openvino() -> Any:
+    """The package, kept from reporting its use to Intel and from asking whether it may.
+
+    Raises:
+        OptionError: If it isn't installed.
+    """
+    reporter = "openvino_telemetry"  # without it openvino reports nothing
+    hidden = reporter not in sys.modules
+    if hidden:
+        sys.modules[reporter] = None  # type: ignore[assignment]  # Python's way to say that there is no such module
+    try:
+        import openvino
+    except ImportError as error:
+        raise OptionError("an OpenVINO file needs openvino, which isn't installed: pip install openvino") from error
+    finally:
+        if hidden:
+            sys.modules.pop(reporter, None)
+    return openvino
 
 
 class _OnnxRuntime:
     def __init__(self, path: Path, accelerator: Accelerator, threads: int | None) -> None:
-        _without_telemetry()
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise OptionError(f"{path} needs onnxruntime, which isn't installed: pip install onnxruntime") from error
+        onnxruntime = import_onnxruntime()
         available: Sequence[str] = onnxruntime.get_available_providers()
         providers = [name for name in ("CUDAExecutionProvider",) if name in available and accelerator != "cpu"]
         if accelerator == "gpu" and not providers:
@@ -130,10 +157,7 @@ class _OnnxRuntime:
 
 class _OpenVinoRuntime:
     def __init__(self, path: Path, accelerator: Accelerator, threads: int | None) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise OptionError(f"{path} needs openvino, which isn't installed: pip install openvino") from error
+        openvino = import_openvino()
         core = openvino.Core()
         if accelerator == "gpu" and "GPU" not in core.available_devices:
             raise OptionError(f"OpenVINO finds no GPU of its own ({', '.join(core.available_devices)}); use the CPU.")
@@ -167,16 +191,21 @@ class _TorchRuntime:
         try:
             import torch
         except ImportError as error:
-            raise OptionError(f"{path} needs torch, which isn't installed: pip install torch") from error
+            raise OptionError("a .pt2 file needs torch, which isn't installed: pip install torch") from error
         if accelerator == "gpu" and not torch.cuda.is_available():
             raise OptionError("torch finds no GPU; use the CPU.")
         self._torch = torch
         self._device = "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
         files = {METADATA_KEY: ""}
+        log = logging.getLogger("torch.export")  # it tells of a damaged file by a traceback
+        level = log.level
+        log.setLevel(logging.CRITICAL)
         try:
             program = torch.export.load(path, extra_files=files)
         except Exception as error:
             raise _broken(path, error) from error
+        finally:
+            log.setLevel(level)
         self.description = ModelDescription.from_json(files[METADATA_KEY] or None, path)
         if self._device != "cpu":
             from torch.export.passes import move_to_device_pass
