@@ -32,6 +32,7 @@ LAYERS = [
         "unetseg.finite_loss",
         "unetseg.inference",
         "unetseg.optimized_module",
+        "unetseg.process_group",
         "unetseg.run_folder",
     ],
     ["unetseg.task", "unetseg.callbacks", "unetseg.export"],
@@ -69,6 +70,9 @@ LIBRARIES = {
         ),
     },
     "albumentations": set(MODULES) - {"unetseg.data.pipeline"},
+    "onnxruntime": set(MODULES) - {"unetseg.inference.runtimes"},
+    "openvino": set(MODULES) - {"unetseg.inference.runtimes"},
+    "onnx_ir": set(MODULES) - {"unetseg.export.onnx_graph"},
     "matplotlib": set(MODULES) - {"unetseg.inspection.plot", "unetseg.report.curves"},
     "rasterio": set(MODULES)
     - {"unetseg.inference.gdal", "unetseg.inference.raster_writing", "unetseg.inference.polygons"},

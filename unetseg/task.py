@@ -21,6 +21,7 @@ from unetseg.metrics import SegmentationMetrics, named_scores
 from unetseg.model import UNet
 from unetseg.optimization import Interval
 from unetseg.optimized_module import OptimizedModule
+from unetseg.process_group import leave_at_exit
 
 __all__ = ["SegmentationTask"]
 
@@ -215,6 +216,7 @@ class SegmentationTask(OptimizedModule):
 
     def setup(self, stage: str) -> None:
         """Bring the weights into the memory format of the images; count the classes if their weights are "auto"."""
+        leave_at_exit()
         self.model.to(memory_format=torch.channels_last)
         if stage == "fit" and self.hparams["class_weights"] == "auto":
             weights = self.trainer.strategy.broadcast(self._count_classes() if self.trainer.is_global_zero else None)

@@ -17,8 +17,9 @@ ALL = "--save=mask,overlay,probabilities,polygons,shares"
 
 # what each process puts into its place
 RECORD = """
-import os, sys
+import atexit, os, sys
 from pathlib import Path
+import torch.distributed as dist
 from unetseg.__main__ import main
 
 replace = Path.replace
@@ -29,6 +30,7 @@ def recorded(path, target):
     return replace(path, target)
 
 Path.replace = recorded
+atexit.register(lambda: open(f"group/{os.getpid()}", "w").write(str(dist.is_initialized())))
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 """
@@ -45,11 +47,13 @@ def start(
     record.mkdir(exist_ok=True)
     for path in record.iterdir():
         path.unlink()
+    (folder / "group").mkdir(exist_ok=True)  # whether a process was in one when it ended
     (folder / "record.py").write_text(RECORD)
     own = ["--trainer.accelerator=cpu", *([] if launcher is TORCHRUN else ["--trainer.devices=2"])]
     command = [*launcher, "predict", *args, *own]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code, done.stderr[-3000:]
+    assert {path.read_text() for path in (folder / "group").iterdir()} == {"False"}
     return done, [Counter(path.read_text().split()) for path in sorted(record.iterdir())]
 
 

@@ -14,6 +14,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from unetseg.inference.pipeline import FilePipeline, Loaded, Outcome
 from unetseg.inference.predictor import Predictor
+from unetseg.process_group import leave_at_exit
 
 __all__ = ["predict_files"]
 
@@ -86,6 +87,7 @@ class _Job(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Let the first process decide which files there are, as the folders may be growing."""
+        leave_at_exit()
         self.pipeline.plan, start = self.trainer.strategy.broadcast((self.pipeline.plan, time.time_ns()))
         self.pipeline.writer.begin(self.trainer.global_rank, start)
 
