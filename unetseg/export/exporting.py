@@ -13,12 +13,12 @@ import unetseg
 from unetseg.config import check_choice
 from unetseg.errors import ExportError, OptionError, UnetsegError
 from unetseg.export.formats import DEFAULT_OPSET, WRITERS, Content, check_installed
-from unetseg.export.network import ExportedNetwork, ExportPrecision, Size, guarded_side, trace
-from unetseg.export.verification import TOLERANCES, Check, check_sizes, compare, fixed_cases
+from unetseg.export.network import ExportedNetwork, ExportPrecision, Size, trace
+from unetseg.export.verification import TOLERANCES, Check, check_sizes, compare, fixed_cases, least_side
 from unetseg.inference.description import ModelDescription
 from unetseg.inference.legend import Legend
 from unetseg.inference.predictor import Predictor
-from unetseg.inference.runtimes import EXPORT_SUFFIXES, INPUT_NAME, ExportFormat, open_runtime
+from unetseg.inference.runtimes import EXPORT_SUFFIXES, INPUT_NAME, ExportFormat, Runtime, open_runtime
 
 __all__ = ["Exported", "export"]
 
@@ -106,22 +106,34 @@ def export(
         precision="32-true" if file_format == "openvino" else precision,
     ).eval()
     description = predictor.description
-    channels, sides = description.in_channels, {"total_stride": description.total_stride, "least": description.min_size}
-    program = trace(network, channels, size=size, **sides)
-    guarded = file_format == "torch" and size is None
+    program = trace(
+        network,
+        description.in_channels,
+        total_stride=description.total_stride,
+        least=description.min_size,
+        size=size,
+    )
     description = replace(
         description,
         colors=Legend.of(description.classes, description.colors, multilabel=predictor.mode == "multilabel").colors,
-        min_size=guarded_side(program, channels, **sides) if guarded else description.min_size,
         output="classes" if argmax else "logits",
         size=size,
         pixel_bytes=predictor.map_bytes(_MEASURED_SIDE, _MEASURED_SIDE) / _MEASURED_SIDE**2,
     )
     told = {"format": file_format, "opset": opset if file_format == "onnx" else None, **_told(predictor, precision)}
-    content = Content(description.to_json(**told), description.output, opset, half=precision == "16-true")
-    with _beside(path) as temporary:
+
+    def write(temporary: Path) -> Runtime:
+        content = Content(description.to_json(**told), description.output, opset, half=precision == "16-true")
         WRITERS[file_format](program, temporary, content)
-        checks = _verify(temporary, predictor, description, TOLERANCES[precision], on_check)
+        return _opened(temporary, description)
+
+    with _beside(path) as temporary:
+        runtime = write(temporary)
+        if size is None and (least := least_side(runtime)) > description.min_size:
+            description = replace(description, min_size=least)
+            del runtime  # as it may have mapped the file
+            runtime = write(temporary)
+        checks = _verify(runtime, predictor, TOLERANCES[precision], on_check)
         files = sorted(temporary.parent.iterdir(), key=lambda file: file == temporary)  # what it needs comes first
         file_bytes = sum(file.stat().st_size for file in files)
         for file in files:
@@ -181,23 +193,24 @@ def _beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _verify(
-    path: Path,
-    predictor: Predictor,
-    description: ModelDescription,
-    tolerance: float,
-    on_check: Callable[[Check], object] | None,
-) -> tuple[Check, ...]:
+def _opened(path: Path, description: ModelDescription) -> Runtime:
     try:
         runtime = open_runtime(path, "cpu")
     except UnetsegError as error:
         raise ExportError(f"the file can't be opened by its runtime, and was not kept: {error}") from error
+    if runtime.description != description:
+        raise ExportError("the file doesn't describe the network as it is, and was not kept.")
+    return runtime
+
+
+def _verify(
+    runtime: Runtime, predictor: Predictor, tolerance: float, on_check: Callable[[Check], object] | None
+) -> tuple[Check, ...]:
+    description = runtime.description
     if description.size is None:
         cases = check_sizes(description.total_stride, description.min_size)
     else:
         cases = fixed_cases(description.size)
-    if runtime.description != description:
-        raise ExportError("the file doesn't describe the network as it is, and was not kept.")
     checks = []
     for check in compare(runtime, predictor.network, cases, mode=predictor.mode, tolerance=tolerance):
         checks.append(check)

@@ -14,7 +14,7 @@ from unetseg.decision import decide
 from unetseg.errors import OptionError, first_line
 from unetseg.inference.runtimes import INPUT_NAME
 
-__all__ = ["ExportPrecision", "ExportedNetwork", "Size", "guarded_side", "quiet", "trace"]
+__all__ = ["ExportPrecision", "ExportedNetwork", "Size", "quiet", "trace"]
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -98,27 +98,6 @@ def trace(
                 f"torch.export can't make a graph of this network: {first_line(error)[:300]} {way}".rstrip()
             ) from error
     return program
-
-
-def guarded_side(program: torch.export.ExportedProgram, in_channels: int, *, total_stride: int, least: int) -> int:
-    """From which side on a graph for any size takes images when torch runs it.
-
-    Its guards refuse sizes of which some map would be a single row; other runtimes have none.
-
-    Args:
-        program: The graph.
-        in_channels: Channels of an image.
-        total_stride: Of the encoder.
-        least: Least side of an image that the network takes.
-    """
-    module = program.module()
-    sides = [side for side in (total_stride // 2 + 1, total_stride + 1, 2 * total_stride) if side > least]
-    for side in (least, *sides):
-        with contextlib.suppress(Exception), torch.inference_mode():
-            for height, width in ((side, side), (side, side + 1), (side + 1, side)):
-                module(torch.zeros(1, in_channels, height, width))
-            return side
-    return max(least, *sides)
 
 
 def _unused_weights(program: torch.export.ExportedProgram) -> list[str]:

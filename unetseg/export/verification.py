@@ -1,5 +1,6 @@
 """Whether an exported file computes what the network does: at sizes of every parity, and at every level of it."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from unetseg.geometry import ceil_div
 from unetseg.inference.array_decision import decide
 from unetseg.inference.runtimes import Runtime
 
-__all__ = ["TOLERANCES", "Check", "check_sizes", "compare", "fixed_cases"]
+__all__ = ["TOLERANCES", "Check", "check_sizes", "compare", "fixed_cases", "least_side"]
 
 TOLERANCES: dict[ExportPrecision, float] = {"32-true": 1e-4, "16-true": 3e-2}
 """Largest difference of a logit, as a share of the largest logit: what float32 in another order and float16's 11 bits
@@ -80,6 +81,23 @@ def check_sizes(total_stride: int, least: int) -> list[tuple[int, Size]]:
     sizes = [(base + max(0, height), base + max(0, width)) for height, width in added]
     sizes.append((least, least + 1))
     return [(1 + i % 3, size) for i, size in enumerate(sizes)]
+
+
+def least_side(runtime: Runtime) -> int:
+    """From which side on a file for any size takes images.
+
+    That of the network as a rule. But torch's graphs have guards, which refuse sizes of which some map would be a
+    single row, and OpenVINO 2026.4 refuses to pool maps that are smaller than the kernel.
+    """
+    description = runtime.description
+    s, least = description.total_stride, description.min_size
+    sides = [least, *(side for side in (s // 2 + 1, s + 1, 2 * s) if side > least)]
+    for side in sides:
+        with contextlib.suppress(UnetsegError):
+            for size in ((side, side), (side, side + 1), (side + 1, side)):
+                runtime.run(np.zeros((1, description.in_channels, *size), np.float32))
+            return side
+    return sides[-1]
 
 
 def compare(
