@@ -88,7 +88,9 @@ def test_height_and_width_are_not_confused(encoder: str) -> None:
     torch.testing.assert_close(model(image.transpose(2, 3)).transpose(2, 3), logits)
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "vgg11_bn", "densenet121"])
+@pytest.mark.parametrize(
+    "encoder", ["resnet18", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vgg11_bn", "densenet121"))]
+)
 @torch.no_grad()
 def test_more_rows_and_columns_change_nothing_far_from_them(encoder: str) -> None:
     """Pixel 0 stays on pixel 0, whatever the parity: a crop's corner is predicted as the larger image's."""

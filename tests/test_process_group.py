@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import atexit, sys
 import torch
@@ -23,12 +25,8 @@ def work(rank, store):
 work(int(sys.argv[2]), sys.argv[1])
 """
 
-ALONE = """
-from unetseg.process_group import leave_at_exit
-leave_at_exit()
-"""
 
-
+@pytest.mark.slow
 def test_processes_leave_their_group_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     commands = [[sys.executable, "script.py", str(tmp_path / "store"), str(rank)] for rank in range(2)]
@@ -36,7 +34,3 @@ def test_processes_leave_their_group_at_the_end(tmp_path: Path) -> None:
     said = [run.communicate(timeout=60)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
     assert said == ["in a group to the last: False\n"] * 2
-
-
-def test_a_process_without_a_group_just_ends() -> None:
-    assert subprocess.run([sys.executable, "-c", ALONE], timeout=60, check=False).returncode == 0

@@ -142,7 +142,9 @@ def test_read_is_counted_through_forked_workers():
     assert source.reads.tolist() == [1] * len(SIZES)
 
 
-@pytest.mark.parametrize(("context", "multilabel"), [("fork", False), ("spawn", True)])
+@pytest.mark.parametrize(
+    ("context", "multilabel"), [("fork", False), pytest.param("spawn", True, marks=pytest.mark.slow)]
+)
 def test_what_one_worker_has_read_is_there_for_all(make_pairs: MakePairs, context: str, multilabel: bool):
     root = make_pairs([*"abcde"])
     masks = [root / f"masks/{name}.png" for name in "abcde"]

@@ -66,7 +66,7 @@ def export(
 
     The file takes "image", (N, in_channels, H, W) float32 in [0, 1], and gives "logits", (N, num_logits, H, W) float32,
     or "classes". It is written beside its place, opened by its runtime and compared with the network in float32 at
-    eight sizes, and moved there if it agrees; otherwise nothing is left, and a file that was there is as it was.
+    nine sizes, and moved there if it agrees; otherwise nothing is left, and a file that was there is as it was.
 
     Args:
         predictor: On the CPU.
@@ -90,7 +90,7 @@ def export(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     exported = export(predictor, Path(folder, "model.pt2"))
         >>> len(exported.checks), exported.worst.agrees(exported.tolerance)
-        (8, True)
+        (9, True)
     """
     path = Path(path)
     file_format = _format(path, file_format)

@@ -56,29 +56,21 @@ class Check:
 def check_sizes(total_stride: int, least: int) -> list[tuple[int, Size]]:
     """Batches and sizes at which an export for any size is compared.
 
-    Heights and widths are even and odd in all four combinations, and so are the maps at every level of the encoder, as
-    the sides' remainders against its stride differ.
+    Heights and widths are even and odd in all four combinations, and so are the maps at every level of the encoder,
+    whether its stages round up or down: all bits of a side, or of the side less one, are 0 or 1 below the stride.
 
     Args:
-        total_stride: Of the encoder.
+        total_stride: Of the encoder, a power of two as a rule.
         least: Least side of an image.
 
     Example:
         >>> [size for _, size in check_sizes(32, least=1)]
-        [(64, 96), (65, 97), (96, 95), (83, 66), (111, 80), (98, 113), (67, 124), (1, 2)]
+        [(64, 96), (64, 95), (95, 64), (127, 95), (65, 97), (65, 64), (64, 65), (83, 66), (1, 2)]
     """
     s = total_stride
     base = max(2, ceil_div(least, s)) * s
-    added = [
-        (0, s),
-        (1, s + 1),
-        (s, s - 1),
-        (s // 2 + 3, 2),
-        (s + s // 2 - 1, s // 2),
-        (s + 2, s + s // 2 + 1),
-        (3, 2 * s - 4),
-    ]
-    sizes = [(base + max(0, height), base + max(0, width)) for height, width in added]
+    added = [(0, s), (0, s - 1), (s - 1, 0), (2 * s - 1, s - 1), (1, s + 1), (1, 0), (0, 1), (s // 2 + 3, 2)]
+    sizes = [(base + height, base + width) for height, width in added]
     sizes.append((least, least + 1))
     return [(1 + i % 3, size) for i, size in enumerate(sizes)]
 
