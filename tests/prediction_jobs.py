@@ -1,5 +1,7 @@
 """What predictions are tested on: checkpoints of untrained networks, photos and rasters made on the spot."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from PIL import Image
 
 from unetseg.inference.command import main
+from unetseg.inference.description import ModelDescription
 from unetseg.task import SegmentationTask
 
 CLASSES = {
@@ -19,6 +22,17 @@ CLASSES = {
     "multilabel": ["left/right", "road"],
 }
 NORTH_UP = rasterio.Affine(0.5, 0, 400_000, 0, -0.5, 5_800_000)
+
+
+@dataclass
+class Computed:
+    """A runtime that computes by a function of (N, C, H, W) float32 in [0, 1]."""
+
+    compute: Callable[[np.ndarray], np.ndarray]
+    description: ModelDescription
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        return self.compute(batch)
 
 
 def make_task(mode: str = "multiclass", classes: list[str] | None = None, **options: Any) -> SegmentationTask:

@@ -15,7 +15,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {mode: save(make_task(mode), folder / f"{mode}.ckpt") for mode in CLASSES}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def predictors(checkpoints: dict[str, Path]) -> dict[str, Predictor]:
     """Their predictors, on the CPU."""
     return {mode: Predictor.from_checkpoint(path, device="cpu") for mode, path in checkpoints.items()}

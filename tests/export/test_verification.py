@@ -1,12 +1,13 @@
 """The comparison of a file with its network sees what may go wrong: at one parity, in one row, in one class."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from prediction_jobs import Computed
 from torch import Tensor
 
 from unetseg.errors import ImageError
@@ -18,17 +19,6 @@ PARITIES = set(product((0, 1), (0, 1)))
 DESCRIPTION = ModelDescription(("a", "b", "c"), "multiclass", 3, None, None, min_size=1, total_stride=8)
 TOLERANCE = 1e-4
 CASES = 9
-
-
-@dataclass
-class Computed:
-    """A runtime that computes by a function."""
-
-    compute: Callable[[np.ndarray], np.ndarray]
-    description: ModelDescription = DESCRIPTION
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        return self.compute(batch)
 
 
 def network(image: Tensor) -> Tensor:
@@ -149,4 +139,4 @@ def test_the_least_side_is_the_runtimes(refused_below: int, expected: int) -> No
             raise ImageError("too small")
         return right(batch)
 
-    assert least_side(Computed(picky)) == expected
+    assert least_side(Computed(picky, DESCRIPTION)) == expected
