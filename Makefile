@@ -26,8 +26,10 @@ test: install
 	$(BIN)/mypy
 	$(PYTEST)
 
+# What loads other runtimes runs by itself: their memory and threads aren't those of the trainings.
 test-slow: install
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --ignore tests/export
+	$(PYTEST) -m slow tests/export
 
 format: install
 	$(BIN)/ruff check --fix

@@ -155,8 +155,9 @@ def test_damaged_files_are_explained(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", CLASSES)
-@pytest.mark.parametrize("suffix", ["onnx", "pt2", "xml"])
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [*(("onnx", mode) for mode in CLASSES), ("pt2", "binary"), ("xml", "binary")]
+)
 def test_every_runtime_gives_the_same(
     suffix: str, mode: str, predictors: dict[str, Predictor], checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:

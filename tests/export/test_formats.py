@@ -102,11 +102,10 @@ def test_onnx_of_one_size(predictor: Predictor, tmp_path: Path) -> None:
     assert len(exported.checks) == 3
 
 
-@pytest.mark.parametrize("opset", [20, 22])
-def test_another_opset(opset: int, predictor: Predictor, tmp_path: Path) -> None:
-    exported = export(predictor, tmp_path / "model.onnx", opset=opset)
-    assert [one.version for one in onnx.load(exported.path).opset_import if one.domain == ""] == [opset]
-    assert exported.opset == opset
+def test_another_opset(predictor: Predictor, tmp_path: Path) -> None:
+    exported = export(predictor, tmp_path / "model.onnx", opset=20)
+    assert [one.version for one in onnx.load(exported.path).opset_import if one.domain == ""] == [20]
+    assert exported.opset == 20
 
 
 @pytest.mark.parametrize("opset", [9, 99])
@@ -134,12 +133,8 @@ def test_openvino_gives_the_logits_of_the_network(precision: str, predictor: Pre
         np.testing.assert_allclose(compiled([image_of(size)])[0], expected, atol=tolerance)
 
 
-@pytest.mark.parametrize("suffix", ["onnx", "pt2", "xml"])
-def test_five_bands_and_one(suffix: str, tmp_path: Path) -> None:
-    """Channels that are no colours, and a single one."""
-    for channels in (1, 5):
-        task = make_task(in_channels=channels)
-        predictor = Predictor(task.model, CLASSES["multiclass"], device="cpu")
-        exported = export(predictor, tmp_path / f"model.{suffix}")
-        assert exported.description.in_channels == channels
-        assert exported.worst.agrees(exported.tolerance)
+@pytest.mark.parametrize("channels", [1, 5])
+def test_channels_that_are_no_colours(channels: int, tmp_path: Path) -> None:
+    predictor = Predictor(make_task(in_channels=channels).model, CLASSES["multiclass"], device="cpu")
+    path = export(predictor, tmp_path / "model.onnx").path
+    assert session_of(path).get_inputs()[0].shape[1] == channels
