@@ -29,8 +29,10 @@ def commands(text: str) -> list[str]:
     return [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
 
 
-COMMANDS = commands(README)
-CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+# what ships a network is run by tests/export
+SHIPPING = re.search(r"## Ship it\n.*?(?=\n## )", README, re.DOTALL).group()
+COMMANDS = [line for line in commands(README) if line not in commands(SHIPPING)]
+CODE = re.findall(r"```python\n(.*?)```", README.replace(SHIPPING, ""), re.DOTALL)
 
 # what makes a job small; the encoder's weights can't be had offline
 SMALL = (

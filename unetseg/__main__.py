@@ -56,6 +56,14 @@ def main(args: Sequence[str] | None = None) -> int:
     except UnetsegError as error:
         sys.stderr.write(f"error: {_without_worker_traceback(error)}\n")
         return 1
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "unetseg":
+            raise
+        sys.stderr.write(
+            f"error: {args[0]} needs {error.name}, which isn't installed: pip install -e . in a clone brings all that "
+            f"is needed. Only predict --model does with less.\n"
+        )
+        return 1
     except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

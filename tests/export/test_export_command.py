@@ -1,21 +1,13 @@
 """The verb export, and predict --model: what they say, what they write, what they refuse."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from prediction_jobs import files, write_image, write_raster
 from prediction_jobs import pixels as pixels_of
 
-import unetseg
 from unetseg.__main__ import main
-
-ROOT = Path(unetseg.__file__).parents[1]
-
-every_runtime = pytest.mark.parametrize("name", ["model.onnx", "model.pt2", "model.xml"])
 
 
 @pytest.fixture
@@ -34,7 +26,7 @@ def ended(words: list[str]) -> object:
 
 
 @pytest.mark.slow
-@every_runtime
+@pytest.mark.parametrize("name", ["model.onnx", "model.xml"])
 def test_a_checkpoint_becomes_a_file_that_predicts_the_same(
     name: str, checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,44 +135,3 @@ def test_mistakes_about_a_model_are_explained(
     said = capsys.readouterr().err
     assert message in said
     assert "Traceback" not in said
-
-
-# the only packages of a machine to which a network is shipped, with the files that they bring
-SHIPPED = ["numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime"]
-
-
-def test_onnx_runtime_numpy_and_pillow_are_enough(checkpoints: dict[str, Path], photos: Path, tmp_path: Path) -> None:
-    """By a Python that sees no other package, neither torch nor any that this project depends on."""
-    checkpoint, model, home = checkpoints["multiclass"], tmp_path / "model.onnx", tmp_path / "home"
-    command = [sys.executable, "-m", "unetseg", "export", "--ckpt_path", checkpoint, "--output", model]
-    subprocess.run(command, check=True, capture_output=True)
-    (installed,) = {Path(__import__(name).__file__).parents[1] for name in ("numpy", "PIL", "onnxruntime")}
-    packages = tmp_path / "packages"
-    packages.mkdir()
-    for name in SHIPPED:
-        if (installed / name).exists():
-            (packages / name).symlink_to(installed / name)
-    home.mkdir()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "ORT_"))}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(packages), str(ROOT)]), "HOME": str(home)}
-
-    def isolated(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-S", *words]  # without site-packages
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    assert "No module named 'torch'" in isolated("-c", "import torch").stderr
-    options = ["--save=mask,overlay,probabilities,shares", "--tile=40", "--overlap=8", "--tta=flips"]
-    done = isolated("-m", "unetseg", "predict", str(photos), f"--model={model}", "--output=shipped", *options)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("3 of 3 images predicted to shipped\n")
-    whole = ["--output", str(tmp_path / "whole"), "--trainer.accelerator=cpu", *options]
-    assert main(["predict", str(photos), f"--ckpt_path={checkpoint}", *whole]) == 0
-    shipped, expected = files(tmp_path / "shipped"), files(tmp_path / "whole")
-    assert shipped.keys() == expected.keys()
-    masks = [path for path in expected if path.endswith(".png")]
-    assert {path: shipped[path] for path in masks} == {path: expected[path] for path in masks}
-    assert list(home.iterdir()) == []  # nothing is kept for reports of its use
-    (photos / "bands.tif").write_bytes(b"II*\0")
-    done = isolated("-m", "unetseg", "predict", str(photos), f"--model={model}", "--output=shipped")
-    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    assert "3 of 4 images predicted" in done.stdout

@@ -64,6 +64,15 @@ def test_what_computes_the_same_agrees() -> None:
     assert all(0.3 < check.scale < 1 for check in found)
 
 
+def test_logits_that_are_but_rounding_are_no_measure() -> None:
+    def fading(image: Tensor) -> Tensor:
+        return network(image) if image.shape[-1] > 2 else 1e-7 * network(image)
+
+    runtime = Computed(lambda batch: fading(torch.from_numpy(batch)).numpy() + np.float32(1e-7), DESCRIPTION)
+    found = list(compare(runtime, fading, check_sizes(8, 1), mode="multiclass", tolerance=TOLERANCE))
+    assert agreeing(found) == [True] * CASES
+
+
 def test_a_last_column_is_seen() -> None:
     def wrong(batch: np.ndarray) -> np.ndarray:
         logits = right(batch)

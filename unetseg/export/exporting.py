@@ -112,6 +112,7 @@ def export(
         total_stride=description.total_stride,
         least=description.min_size,
         size=size,
+        drop_unused=file_format == "torch",
     )
     description = replace(
         description,

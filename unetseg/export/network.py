@@ -63,17 +63,24 @@ class ExportedNetwork(nn.Module):
 
 
 def trace(
-    network: nn.Module, in_channels: int, *, total_stride: int, least: int, size: Size | None = None
+    network: nn.Module,
+    in_channels: int,
+    *,
+    total_stride: int,
+    least: int,
+    size: Size | None = None,
+    drop_unused: bool = False,
 ) -> torch.export.ExportedProgram:
     """The graph of a network, for images of any size or of one.
 
     Args:
-        network: An ``ExportedNetwork``, on the CPU; it loses the weights that its output doesn't depend on, such as
-            those of encoder stages that the decoder doesn't use.
+        network: An ``ExportedNetwork``, on the CPU.
         in_channels: Channels of an image.
         total_stride: Of its encoder.
         least: Least side of an image that the network takes.
         size: (height, width) of the only images, one at a time; None for any size and batch.
+        drop_unused: Whether the network loses the weights that its output doesn't depend on, such as those of encoder
+            stages that the decoder doesn't use; ONNX leaves them out by itself.
 
     Raises:
         OptionError: If the network can't be exported so.
@@ -87,7 +94,7 @@ def trace(
     with quiet(), torch.no_grad():
         try:
             program = torch.export.export(network, example, dynamic_shapes=shapes, strict=False)
-            if unused := _unused_weights(program):
+            if drop_unused and (unused := _unused_weights(program)):
                 for name in unused:
                     owner, _, attribute = name.rpartition(".")
                     delattr(network.get_submodule(owner), attribute)

@@ -36,7 +36,8 @@ class Check:
         size: (height, width).
         difference: Largest absolute difference of logits; of a file that gives classes, share of the pixels whose class
             is another though the logits aren't close; nan where it couldn't compute.
-        scale: Largest logit, in absolute value.
+        scale: Largest logit of the network at this size or one before, in absolute value: at the least sizes norms over
+            an image may leave nothing but rounding.
         classes: Whether the file gives classes.
         error: What the runtime said, where it couldn't compute.
     """
@@ -110,11 +111,12 @@ def compare(
         tolerance: How close logits must be, as a share of the largest, for their order to be no matter.
     """
     generator = torch.Generator().manual_seed(0)
+    scale = 0.0
     for batch, size in cases:
         image = _noise(batch, runtime.description.in_channels, size, generator)
         with torch.inference_mode():
             expected: NDArray[np.float32] = network(image).numpy()
-        scale = float(np.abs(expected).max())
+        scale = max(scale, float(np.abs(expected).max()))
         classes = runtime.description.output == "classes"
         try:
             output = runtime.run(image.numpy())
