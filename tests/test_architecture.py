@@ -19,7 +19,7 @@ MODULES = {
 
 # a module may import from its own layer and those above it in this list
 LAYERS = [
-    ["unetseg.errors", "unetseg.geometry", "unetseg.config", "unetseg.atomic"],
+    ["unetseg.errors", "unetseg.geometry", "unetseg.config", "unetseg.atomic", "unetseg.warning_filters"],
     ["unetseg.nn"],
     ["unetseg.encoders", "unetseg.model", "unetseg.decision"],
     [
@@ -53,7 +53,7 @@ LAYERS = [
 
 LIBRARIES = {
     "torch": {
-        *("unetseg.errors", "unetseg.geometry", "unetseg.config", "unetseg.atomic"),
+        *("unetseg.errors", "unetseg.geometry", "unetseg.config", "unetseg.atomic", "unetseg.warning_filters"),
         *("unetseg.__main__", "unetseg", "unetseg.drawing"),
     }
     | {name for name in MODULES if name.startswith("unetseg.report")},

@@ -1,6 +1,5 @@
 """All pairs of a data set: read by several threads, counted by split, and what is wrong with them."""
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -103,8 +102,7 @@ def check_sources(
             return error
 
     jobs = ((split, index) for split, source in sources.items() for index in range(len(source)))
-    # decoders change the filters of warnings, which all threads share
-    with warnings.catch_warnings(), ThreadPoolExecutor(num_threads) as threads:
+    with ThreadPoolExecutor(num_threads) as threads:
         try:
             for (split, index), figures in _in_order(threads, measure, jobs, ahead=_AHEAD * num_threads):
                 pair = name_pair(sources[split], split, index)

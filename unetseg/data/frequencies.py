@@ -1,6 +1,5 @@
 """How often classes occur in masks, and the weights by which a loss can make up for it."""
 
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +48,7 @@ def count_classes(source: Source, num_classes: int, ignore_index: int) -> ClassF
 
     # files can be read by several threads; shards can't, nor perhaps what else there may be
     threads = ThreadPoolExecutor(_THREADS if isinstance(source, FileSource) else 1)
-    with warnings.catch_warnings(), threads:  # decoders change the filters of warnings, which all threads share
+    with threads:
         for first in range(0, len(source), _AHEAD):
             for own, counted in threads.map(count, range(first, min(first + _AHEAD, len(source)))):
                 pixels += own

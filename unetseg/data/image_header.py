@@ -3,15 +3,14 @@
 import io
 import os
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from unetseg.data.tiff_header import TIFF_STARTS, tiff_orientation
 from unetseg.errors import ImageError
+from unetseg.warning_filters import ignored_warnings
 
 __all__ = [
     "EMPTY",
@@ -101,12 +100,9 @@ def refuse_many(pixels: int, *, tiff: bool) -> None:
         raise _TooManyPixels(pixels, tiff=tiff)
 
 
-@contextmanager
-def unwarned() -> Iterator[None]:
+def unwarned() -> AbstractContextManager[None]:
     """Keep Pillow from warning of images below the bound, as it does from half of it on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
+    return ignored_warnings(Image.DecompressionBombWarning)
 
 
 def open_image(file: BinaryIO) -> Image.Image:

@@ -1,11 +1,11 @@
 """GDAL by rasterio, which is optional: quiet, with a bounded cache, and failing in a few words."""
 
 import importlib.util
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from unetseg.warning_filters import ignored_warnings
 
 __all__ = ["CACHE_BYTES", "gdal", "gdal_errors", "gdal_reason", "has_rasterio"]
 
@@ -29,6 +29,7 @@ def gdal(**options: object) -> Iterator[Any]:
         The module rasterio.
     """
     import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
 
     settings = {
         "GDAL_CACHEMAX": CACHE_BYTES,
@@ -36,39 +37,8 @@ def gdal(**options: object) -> Iterator[Any]:
         "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # a JPEG that ends early isn't grey from there on
         **options,
     }
-    with rasterio.Env(**settings), _UNWARNED:
+    with rasterio.Env(**settings), ignored_warnings(NotGeoreferencedWarning):
         yield rasterio
-
-
-class _Unwarned:
-    """Keeps rasterio from warning of images that lie nowhere, while any thread is inside.
-
-    Python's filters are those of all threads: each for itself would bring back what it found, which isn't what was
-    there before the first.
-    """
-
-    def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._inside = 0
-
-    def __enter__(self) -> None:
-        from rasterio.errors import NotGeoreferencedWarning
-
-        with self._turn:
-            self._inside += 1
-            if self._inside == 1:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-
-    def __exit__(self, *error: object) -> None:
-        with self._turn:
-            self._inside -= 1
-            if self._inside == 0:
-                self._filters.__exit__(None, None, None)
-
-
-_UNWARNED = _Unwarned()
 
 
 def gdal_errors() -> tuple[type[Exception], ...]:
