@@ -57,6 +57,19 @@ def test_the_probe_leaves_the_encoder_alone() -> None:
     torch.manual_seed(0)
     encoder = build_encoder("resnet18")
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    encoder_geometry(encoder, "resnet18", depth=5, in_channels=3)
+    encoder_geometry(encoder, "probed for the first time")
     assert encoder.training
+    assert not [name for name, module in encoder.named_modules() if "forward" in vars(module)]
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+def test_a_normalised_image_is_a_feature_map() -> None:
+    class Normalising(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+
+        def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+            return [self.norm(image), image[..., ::2, ::2]]
+
+    assert encoder_geometry(Normalising(), "normalising", depth=1).channels == (3, 3)

@@ -26,6 +26,9 @@ _MULTIPLES = (4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448,
 # what encoders with position embeddings are made for
 _FIXED_SIDES = (128, 160, 192, 224, 240, 256, 288, 320, 336, 384, 448, 512)
 
+# what the meta device takes nearly all of its time for, and leaves shapes as they are
+_SHAPE_KEEPING = (nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish)
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 Shapes = list[tuple[int, int, int]]
@@ -73,7 +76,7 @@ def accepted_sizes(encoder: nn.Module, in_channels: int = 3) -> AnySize | tuple[
     Padding is tried where it refuses a size, or its feature maps don't halve; where that mends neither, one that runs
     at any size is left as it is. A copy runs on the meta device, which computes shapes only.
     """
-    copied = meta_copy(encoder)
+    copied = _shape_copy(encoder)
     run = functools.partial(_feature_shapes, copied, in_channels)
     seen = [shapes for size in _FEW_PROBES if (shapes := run(*size)) is not None]
     runs_at_any = len(seen) == len(_FEW_PROBES)
@@ -111,8 +114,7 @@ _geometries: dict[tuple[str, int, int], EncoderGeometry] = {}
 
 
 def _probe(encoder: nn.Module, name: str, in_channels: int) -> EncoderGeometry:
-    copied = meta_copy(encoder)
-    run = functools.partial(_feature_shapes, copied, in_channels)
+    run = functools.partial(_feature_shapes, _shape_copy(encoder), in_channels)
     seen = [shapes for size in _PROBES if (shapes := run(*size)) is not None]
     if len(seen) < len(_PROBES):
         raise EncoderError(
@@ -140,7 +142,7 @@ def _probe(encoder: nn.Module, name: str, in_channels: int) -> EncoderGeometry:
         rounding=tuple(rounding[::-1]),
         min_size=_least_side(run, largest),
         padded_to=encoder.multiple if isinstance(encoder, PaddedEncoder) else 1,
-        unused=_unused_parameters(copied, in_channels, largest),
+        unused=_unused_parameters(meta_copy(encoder), in_channels, largest),
     )
 
 
@@ -149,6 +151,19 @@ def meta_copy(module: ModuleT) -> ModuleT:
     empty: dict[int, Tensor] = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in module.parameters()}
     empty |= {id(buffer): buffer.to("meta") for buffer in module.buffers()}
     return copy.deepcopy(module, empty).eval()
+
+
+def _shape_copy(encoder: ModuleT) -> ModuleT:
+    """As ``meta_copy``, for the shapes of feature maps alone."""
+    copied = meta_copy(encoder)
+    for module in copied.modules():
+        if isinstance(module, _SHAPE_KEEPING):
+            module.forward = _another_view  # type: ignore[assignment, method-assign]  # of this one alone
+    return copied
+
+
+def _another_view(map_: Tensor) -> Tensor:
+    return map_.view_as(map_)  # not the image itself, as which a feature map would be without content
 
 
 def _strides(seen: list[Shapes]) -> tuple[int, ...]:
