@@ -239,7 +239,7 @@ def small(variant: str, encoder: str = "resnet18") -> UNet:
 
 
 @variants
-@pytest.mark.parametrize("encoder", ["resnet18", "efficientnet-b0", "densenet121", "vgg11_bn"])
+@pytest.mark.parametrize("encoder", ["resnet18", "efficientnet-b0", "densenet121"])
 @pytest.mark.filterwarnings("ignore:head")
 def test_every_variant_gives_logits_of_the_images_size(variant: str, encoder: str) -> None:
     model = small(variant, encoder)
@@ -345,8 +345,16 @@ def test_takes_the_encoder_of_an_smp_unet(encoder: str, tmp_path: Path) -> None:
         assert torch.equal(feature, expected)
 
 
-@pytest.mark.parametrize("decoder", ["unet", "unetplusplus"])
-@pytest.mark.parametrize("head", ["conv", "upsample"])
+@pytest.mark.parametrize(
+    ("decoder", "head"),
+    [
+        ("unet", "conv"),
+        *(
+            pytest.param(*both, marks=pytest.mark.slow)
+            for both in (("unet", "upsample"), ("unetplusplus", "conv"), ("unetplusplus", "upsample"))
+        ),
+    ],
+)
 def test_one_dynamic_graph_serves_every_size(decoder: str, head: str) -> None:
     """No graph breaks; one compilation for sizes of every parity."""
     torch.manual_seed(0)
