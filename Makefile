@@ -18,7 +18,7 @@ fit: install
 	$(BIN)/python -m unetseg fit
 
 # Tests run in a process for each core, where torch's own threads would be in each other's way.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal
 
 test: install
 	$(BIN)/ruff check

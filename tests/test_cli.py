@@ -286,6 +286,7 @@ def test_every_verb_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert data_only.get(verb, "--ckpt_path") in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_had_enough_gets_no_traceback() -> None:
     command = f"{sys.executable} -m unetseg inspect --size 64 64 | head -n 1"
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -293,6 +294,7 @@ def test_a_reader_that_has_had_enough_gets_no_traceback() -> None:
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config", sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")), ids=lambda path: path.name
 )

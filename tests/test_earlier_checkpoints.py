@@ -23,6 +23,7 @@ def table(said: str) -> str:
     return said[said.index("class ") :].split("\n\n")[0].strip()
 
 
+@pytest.mark.slow
 def test_a_validation_has_limits_of_its_own(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(squares, "--trainer.max_epochs=1", "--trainer.limit_val_batches=0.5")
     limited = table(capsys.readouterr().out)
@@ -41,6 +42,7 @@ def test_another_seed_is_refused_where_a_run_goes_on(squares: Path, capsys: pyte
     assert main(["fit", last, "--trainer.max_epochs=2", "--seed_everything=4", *TINY[-2:]]) == 0
 
 
+@pytest.mark.slow
 def test_settings_of_the_trainer_come_along(squares: Path) -> None:
     settings = ["--trainer.max_time=00:02:00:00", "--trainer.gradient_clip_val=0.5", "--trainer.deterministic=true"]
     fit(squares, "--trainer.max_epochs=1", *settings)

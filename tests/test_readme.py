@@ -93,6 +93,7 @@ def write_scene(path: Path) -> None:
         file.write(pixels)
 
 
+@pytest.mark.slow
 def test_the_commands_run_one_after_the_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(COMMANDS) == 15
     for command in COMMANDS:

@@ -321,6 +321,7 @@ def test_averaged_weights_are_what_is_validated_and_saved(squares: Path, capsys:
     assert "current_model_state" not in content("runs/version_2/last.ckpt")
 
 
+@pytest.mark.slow
 def test_clipped_and_accumulated_gradients_under_mixed_precision(squares: Path) -> None:
     Recorder.losses.clear()
     options = ["--trainer.precision=bf16-mixed", "--trainer.accumulate_grad_batches=2"]
@@ -360,10 +361,11 @@ def test_a_compiled_network(squares: Path, capsys: pytest.CaptureFixture[str]) -
     "options",
     [
         ["--run.ema_decay=0.5", "--model.block.dropout=0.2", "--trainer.max_steps=5"],
-        pytest.param([], marks=pytest.mark.slow),
-        pytest.param(["--data.num_workers=1", "--model.freeze=[encoder]"], marks=pytest.mark.slow),
+        [],
+        ["--data.num_workers=1", "--model.freeze=[encoder]"],
     ],
 )
+@pytest.mark.slow
 def test_a_learning_rate_is_found(options: list[str], squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(squares, "--run.find_lr=true", "--data.batch_size=1", *options, epochs=2)
     said = capsys.readouterr()
@@ -416,6 +418,7 @@ def test_early_stopping_says_so(squares: Path, capsys: pytest.CaptureFixture[str
     assert Path("mine/version_1/last.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_loggers_callbacks_and_trials(squares: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(squares, "--trainer.logger=false", "--run.folder=mine")
     assert {path.name for path in Path("mine").iterdir()} >= {"best.ckpt", "last.ckpt"}

@@ -42,7 +42,7 @@ def test_a_run_without_validation_says_that_it_has_no_best(squares: Path, capsys
     assert Path("runs/version_0/last.ckpt").exists()
 
 
-@pytest.mark.parametrize("place", ["moved", "replaced", "lost"])
+@pytest.mark.parametrize("place", ["replaced", *(pytest.param(it, marks=pytest.mark.slow) for it in ("moved", "lost"))])
 def test_the_earlier_best_is_looked_for_beside_the_checkpoint(
     place: str, squares: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,7 @@ class Isolated:
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_readme_ships_a_network_to_a_machine_with_three_packages(folder: Path) -> None:
     export, predict = commands(SHIPPING)
     subprocess.run([sys.executable, *export], check=True, capture_output=True)
