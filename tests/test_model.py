@@ -26,7 +26,7 @@ ENCODERS = [
     "inceptionv4",
     "dpn68",
 ]
-KINDS = {"up": "resnet18", "down": "efficientnet-b0", "mixed": "densenet121"}
+KINDS = {"up": "resnet18", "down": "efficientnet-b0", "mixed": "tu-ese_vovnet19b_slim_dw"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
